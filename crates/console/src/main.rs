@@ -1,0 +1,3 @@
+//! The appliance console.
+
+fn main() {}

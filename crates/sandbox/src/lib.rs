@@ -1,0 +1,1 @@
+//! Landlock, seccomp, capabilities and descriptor passing.

@@ -1,0 +1,1 @@
+//! The site file: checked, then rendered to each node's files.

@@ -1,0 +1,1 @@
+//! Sans-I/O SMTP: commands, replies, state machines and the DATA/BDAT receiver.
