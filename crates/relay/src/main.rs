@@ -1,3 +1,88 @@
-//! The mail daemon.
+//! `postern-relay <process>`: picks the process to be.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use postern_relay::config::Config;
+
+/// The mail daemon of a Postern node.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    process: Process,
+}
+
+#[derive(Subcommand)]
+enum Process {
+    /// Take mail from clients of one instance
+    Smtpd {
+        /// Which [instance.NAME] to be
+        #[arg(long)]
+        instance: String,
+        #[command(flatten)]
+        file: File,
+    },
+    /// Verify recipients at the internal node for smtpd
+    Proxy {
+        #[command(flatten)]
+        file: File,
+    },
+    /// Keep the spool and deliver from it
+    Queue {
+        #[command(flatten)]
+        file: File,
+    },
+    /// Start all processes of one configuration as an ordinary user, for evaluation
+    Run {
+        #[command(flatten)]
+        file: File,
+    },
+    /// Say whether the configuration is right
+    CheckConfig {
+        #[command(flatten)]
+        file: File,
+    },
+}
+
+#[derive(clap::Args)]
+struct File {
+    /// The configuration
+    #[arg(long = "config", default_value = "/run/postern/relay.toml")]
+    path: PathBuf,
+}
+
+fn main() -> ExitCode {
+    match start(Arguments::parse().process) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("postern-relay: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(process: Process) -> anyhow::Result<()> {
+    match process {
+        Process::CheckConfig { file } => {
+            load(&file)?;
+            println!("{}: in order", file.path.display());
+            Ok(())
+        }
+        Process::Smtpd { file, .. }
+        | Process::Proxy { file }
+        | Process::Queue { file }
+        | Process::Run { file } => {
+            load(&file)?;
+            anyhow::bail!("this process is not built yet")
+        }
+    }
+}
+
+fn load(file: &File) -> anyhow::Result<Config> {
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    Ok(Config::load(&file.path, credentials)?)
+}

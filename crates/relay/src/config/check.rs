@@ -1,0 +1,163 @@
+//! What the shape alone cannot say: names that must exist, keys that need each other.
+//!
+//! Enters: a deserialised [`Config`]. Leaves: nothing, or the first [`Fault`].
+
+use super::diagnostic::Fault;
+use super::{Authentication, CheckName, Config, InboundTls, Instance, RecipientVia, RelayFor};
+
+/// Checks the whole configuration.
+pub fn check(config: &Config) -> Result<(), Fault> {
+    if config.instance.is_empty() {
+        return Err(Fault::new(
+            &[],
+            "no [instance.NAME] table",
+            "add one, for example [instance.public]",
+        ));
+    }
+    for (key, value) in [("hostname", &config.hostname), ("postmaster", &config.postmaster)] {
+        if value.is_empty() || value.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err(Fault::new(
+                &[key],
+                format!("`{value}` is not usable here"),
+                "write a name without spaces",
+            ));
+        }
+    }
+    for (name, instance) in &config.instance {
+        check_instance(config, name, instance)?;
+    }
+    if let Some(spam) = &config.spam
+        && spam.mark_score > spam.reject_score
+    {
+        return Err(Fault::new(
+            &["spam", "mark-score"],
+            "mark-score is above reject-score, so nothing would ever be marked",
+            "make mark-score the smaller of the two",
+        ));
+    }
+    if let Some(proxy) = &config.proxy
+        && !config.next_hop.contains_key(&proxy.next_hop)
+    {
+        return Err(Fault::new(
+            &["proxy", "next-hop"],
+            format!("there is no [next-hop.{}]", proxy.next_hop),
+            format!("name one of: {}", names(config.next_hop.keys())),
+        ));
+    }
+    crate::queue::config::check(config)
+}
+
+fn check_instance(config: &Config, name: &str, instance: &Instance) -> Result<(), Fault> {
+    let at = |key: &'static str| ["instance", name, key];
+    if name.is_empty()
+        || !name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+    {
+        return Err(Fault::new(
+            &["instance", name],
+            format!("`{name}` cannot name an instance: it becomes a socket's file name"),
+            "use lower-case letters, digits and hyphens",
+        ));
+    }
+    if instance.tls != InboundTls::Off && (instance.certificate.is_none() || instance.key.is_none()) {
+        return Err(Fault::new(
+            &["instance", name, "tls"],
+            "TLS needs `certificate` and `key`",
+            "name both PEM files in this table, or set tls = \"off\"",
+        ));
+    }
+    match instance.authentication {
+        Authentication::None if instance.relay_for == RelayFor::Any => {
+            return Err(Fault::new(
+                &at("relay-for"),
+                "relaying for any domain without authentication is an open relay",
+                "set authentication, or relay-for = \"local-domains\"",
+            ));
+        }
+        Authentication::None
+            if !instance.trusted_names.is_empty() || !instance.trusted_addresses.is_empty() =>
+        {
+            return Err(Fault::new(
+                &at("authentication"),
+                "trusted-names and trusted-addresses have no meaning without authentication",
+                "set authentication = \"client-certificate\", or remove them",
+            ));
+        }
+        Authentication::ClientCertificate
+            if !instance.trusted_names.is_empty() && instance.client_ca.is_none() =>
+        {
+            return Err(Fault::new(
+                &at("trusted-names"),
+                "client certificates cannot be checked without `client-ca`",
+                "name the authority's PEM file as client-ca",
+            ));
+        }
+        Authentication::Sasl if config.sasl.is_none() => {
+            return Err(Fault::new(
+                &at("authentication"),
+                "authentication = \"sasl\" needs a [sasl] table",
+                "add [sasl] with the socket of Dovecot's auth service",
+            ));
+        }
+        Authentication::Sasl if instance.tls == InboundTls::Off => {
+            return Err(Fault::new(
+                &at("tls"),
+                "passwords are taken over TLS only, and TLS is off",
+                "set tls = \"required\"",
+            ));
+        }
+        _ => {}
+    }
+    check_checks(config, name, instance)
+}
+
+/// Every named check must have what it asks.
+fn check_checks(config: &Config, name: &str, instance: &Instance) -> Result<(), Fault> {
+    let at = ["instance", name, "checks"];
+    for check in &instance.checks {
+        let missing = match check {
+            CheckName::Spam if config.spam.is_none() => "[spam]",
+            CheckName::Virus if config.virus.is_none() => "[virus]",
+            CheckName::Recipient if config.recipient.is_none() => "[recipient]",
+            _ => continue,
+        };
+        return Err(Fault::new(
+            &at,
+            format!("the check \"{}\" needs the table {missing}", check.as_str()),
+            format!("add {missing}, or take the check out of the list"),
+        ));
+    }
+    if instance.checks.contains(&CheckName::Dmarc)
+        && !(instance.checks.contains(&CheckName::Spf) && instance.checks.contains(&CheckName::Dkim))
+    {
+        return Err(Fault::new(
+            &at,
+            "the check \"dmarc\" judges by the results of \"spf\" and \"dkim\"",
+            "list all three",
+        ));
+    }
+    if instance.checks.contains(&CheckName::Recipient)
+        && config
+            .recipient
+            .as_ref()
+            .is_some_and(|recipient| recipient.via == RecipientVia::Proxy)
+        && config.proxy.is_none()
+    {
+        return Err(Fault::new(
+            &["recipient", "via"],
+            "via = \"proxy\" needs a [proxy] table",
+            "add [proxy] next-hop",
+        ));
+    }
+    Ok(())
+}
+
+fn names<'a>(keys: impl Iterator<Item = &'a String>) -> String {
+    let all: Vec<&str> = keys.map(String::as_str).collect();
+    if all.is_empty() {
+        "(there is none yet)".into()
+    } else {
+        all.join(", ")
+    }
+}

@@ -1,0 +1,3 @@
+//! The queue process: owns the spool, routes, signs, delivers.
+
+pub mod config;
