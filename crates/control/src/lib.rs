@@ -1,1 +1,13 @@
-//! Typed requests and replies of the control API.
+//! The wire contract between Postern's programs: what the mail processes report ([`Event`]) and what the
+//! queue process answers on its control socket ([`Request`], [`Reply`]).
+//!
+//! Everything here is data: no I/O, no clock. An event is one line on standard output,
+//! `event {"event":"…","time":"…","process":"…",…}`; a request is one line of JSON on the control socket and
+//! gets one line of JSON back.
+#![forbid(unsafe_code)]
+
+mod event;
+mod request;
+
+pub use event::{Event, EventKind, LINE_PREFIX, LineError};
+pub use request::{DkimRecord, QueueStatus, QueuedMessage, QueuedRecipient, Reply, Request};

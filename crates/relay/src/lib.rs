@@ -6,4 +6,6 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod events;
+pub mod handover;
 pub mod queue;

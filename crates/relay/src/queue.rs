@@ -1,3 +1,4 @@
 //! The queue process: owns the spool, routes, signs, delivers.
 
 pub mod config;
+pub mod provenance;

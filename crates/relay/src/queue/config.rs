@@ -1,9 +1,11 @@
 //! The queue's part of `relay.toml`: next hops, routes, retry, signing.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::provenance::Provenance;
 use crate::config::Config;
 use crate::config::diagnostic::Fault;
 
@@ -13,10 +15,10 @@ use crate::config::diagnostic::Fault;
 pub enum NextHop {
     /// One fixed host by SMTP.
     Smtp(SmtpHop),
-    /// A mailbox server by LMTP on a unix socket.
+    /// A mailbox server by LMTP (RFC 2033).
     Lmtp {
-        /// The socket.
-        socket: PathBuf,
+        /// Where it listens.
+        socket: LmtpSocket,
     },
     /// By the recipient domain's MX records.
     Mx {
@@ -49,6 +51,28 @@ pub struct SmtpHop {
     pub ca: Option<PathBuf>,
 }
 
+/// Where an LMTP server listens.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum LmtpSocket {
+    /// A unix socket, absolute path.
+    Unix(PathBuf),
+    /// A TCP address.
+    Tcp(SocketAddr),
+}
+
+impl TryFrom<String> for LmtpSocket {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        if text.starts_with('/') {
+            return Ok(Self::Unix(text.into()));
+        }
+        text.parse().map(Self::Tcp).map_err(|_| {
+            format!("`{text}` is neither an absolute path nor an address with a port (127.0.0.1:24)")
+        })
+    }
+}
+
 fn default_port() -> u16 {
     25
 }
@@ -71,8 +95,8 @@ pub enum OutboundTls {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Route {
-    /// Instances whose mail may take this route.
-    pub from: Vec<String>,
+    /// Provenances whose mail may take this route; our own notifications go as `inside`.
+    pub from: Vec<Provenance>,
     /// Recipient domains, or `*`.
     pub domains: Vec<String>,
     /// Name of the next hop.
@@ -118,14 +142,88 @@ pub struct Dkim {
 
 /// Checks these sections.
 pub fn check(config: &Config) -> Result<(), Fault> {
-    for (index, route) in config.route.iter().enumerate() {
-        if !config.next_hop.contains_key(&route.next_hop) {
+    for name in config.instance.keys() {
+        if Provenance::of_instance(name).is_none() {
             return Err(Fault::new(
-                &["route", &index.to_string(), "next-hop"],
-                format!("there is no [next-hop.{}]", route.next_hop),
-                "name a next hop of this file",
+                &["instance", name],
+                format!("no provenance is called `{name}`, so nothing could route its mail"),
+                "name the instance public, inside or dmz",
             ));
         }
     }
+    for (index, route) in config.route.iter().enumerate() {
+        check_route(config, &index.to_string(), route)?;
+    }
+    for (name, hop) in &config.next_hop {
+        if let NextHop::Smtp(hop) = hop
+            && hop.tls == OutboundTls::Mutual
+            && (hop.certificate.is_none() || hop.key.is_none() || hop.ca.is_none())
+        {
+            return Err(Fault::new(
+                &["next-hop", name, "tls"],
+                "tls = \"mutual\" needs `certificate`, `key` and `ca`",
+                "name the three PEM files in this table",
+            ));
+        }
+    }
+    if config.queue.retry.is_empty() || config.queue.retry.contains(&0) {
+        return Err(Fault::new(
+            &["queue", "retry"],
+            "the waiting times between attempts must be one or more numbers of seconds above 0",
+            "write for example retry = [60, 300, 900, 1800, 3600]",
+        ));
+    }
+    if config.queue.concurrency_per_destination == 0 {
+        return Err(Fault::new(
+            &["queue", "concurrency-per-destination"],
+            "with 0 connections nothing would ever be delivered",
+            "write a number above 0",
+        ));
+    }
     Ok(())
+}
+
+/// The invariant of the DMZ is checked here and not left to whoever writes the file: mail of strangers is neither
+/// signed nor routed to any domain but ours.
+fn check_route(config: &Config, index: &str, route: &Route) -> Result<(), Fault> {
+    if !config.next_hop.contains_key(&route.next_hop) {
+        return Err(Fault::new(
+            &["route", index, "next-hop"],
+            format!("there is no [next-hop.{}]", route.next_hop),
+            "name a next hop of this file",
+        ));
+    }
+    if route.sign && config.dkim.is_none() {
+        return Err(Fault::new(
+            &["route", index, "sign"],
+            "signing needs a [dkim] table",
+            "add [dkim] with directory, selector and domains, or set sign = false",
+        ));
+    }
+    let of_strangers = route
+        .from
+        .iter()
+        .any(|from| matches!(from, Provenance::Public | Provenance::Dmz));
+    if of_strangers && route.sign {
+        return Err(Fault::new(
+            &["route", index, "sign"],
+            "mail from outside is never signed as ours",
+            "give mail from `inside` a route of its own",
+        ));
+    }
+    if of_strangers && let Some(domain) = route.domains.iter().find(|domain| !is_local(config, domain)) {
+        return Err(Fault::new(
+            &["route", index, "domains"],
+            format!("mail from outside would be relayed to `{domain}`, which is not in local-domains"),
+            "list only local domains in a route from `public` or `dmz`",
+        ));
+    }
+    Ok(())
+}
+
+fn is_local(config: &Config, domain: &str) -> bool {
+    config
+        .local_domains
+        .iter()
+        .any(|local| local.eq_ignore_ascii_case(domain))
 }

@@ -1,0 +1,236 @@
+//! Events: the why-trace of connections and messages. `trace` ties together what happened to one connection;
+//! `id` is the queue's name for one message, and stands in its `250 … queued as <id>` answer, so that a message
+//! can be followed from node to node.
+
+use serde::{Deserialize, Serialize};
+
+/// What every event line starts with.
+pub const LINE_PREFIX: &str = "event ";
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// RFC 3339, UTC, milliseconds.
+    pub time: String,
+    /// Which process speaks: `smtpd/public`, `proxy`, `queue`, …
+    pub process: String,
+    /// The connection's trace id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
+    /// The message's id in the queue of this node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// What happened.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// What happened. The first block is told by `smtpd`, the second by `queue`, the last by every process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "snake_case")]
+#[allow(missing_docs, reason = "the field names are the documentation of a log line")]
+pub enum EventKind {
+    Connected {
+        peer: String,
+        port: Option<u16>,
+    },
+    Tls {
+        version: String,
+        cipher: String,
+        peer_name: Option<String>,
+    },
+    Authenticated {
+        user: String,
+    },
+    /// A command, a message or a connection was refused (4xx and 5xx alike).
+    Refused {
+        stage: String,
+        code: u16,
+        enhanced: String,
+        text: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        check: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        evidence: Option<String>,
+    },
+    Check {
+        check: String,
+        result: String,
+        evidence: String,
+        millis: u64,
+    },
+    Verdict {
+        decision: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        score: Option<f64>,
+    },
+    /// Told by smtpd (all fields) and by queue (provenance too) once the message is on stable storage.
+    Queued {
+        from: String,
+        to: Vec<String>,
+        size: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        provenance: Option<String>,
+    },
+    Disconnected {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+
+    Signed {
+        domain: String,
+        selectors: Vec<String>,
+    },
+    /// One try at one host for one recipient; `tls` is absent where the session was in clear.
+    Attempt {
+        recipient: String,
+        next_hop: String,
+        host: String,
+        tls: Option<String>,
+        reply: String,
+    },
+    Delivered {
+        recipient: String,
+        reply: String,
+    },
+    Deferred {
+        recipient: String,
+        reply: String,
+        next_attempt: String,
+    },
+    Bounced {
+        recipient: String,
+        reply: String,
+    },
+    /// A delivery status notification was queued as `dsn` and goes to `for`.
+    Dsn {
+        dsn: String,
+        r#for: String,
+    },
+    DkimKey {
+        domain: String,
+        selector: String,
+        record_name: String,
+        record_value: String,
+    },
+    Removed,
+    /// The spool was read at start: what was found.
+    SpoolRecovered {
+        segments: u64,
+        messages: u64,
+        octets: u64,
+        millis: u64,
+    },
+    /// Part of a segment cannot be read. `kind` is `torn-tail` (an unfinished last write) or `corrupt`.
+    SpoolDamage {
+        segment: String,
+        offset: u64,
+        length: u64,
+        kind: String,
+        detail: String,
+    },
+
+    /// The process is ready to serve.
+    Started {
+        version: String,
+    },
+    /// Something that the operator should know of, and how to mend it.
+    Warning {
+        text: String,
+    },
+    Stopping {
+        reason: String,
+    },
+}
+
+/// Why a line is not an event.
+#[derive(Debug, thiserror::Error)]
+pub enum LineError {
+    /// The line is something else than an event.
+    #[error("the line does not start with \"event \"")]
+    NotAnEvent,
+    /// The line says it is an event and is not.
+    #[error("the event line holds wrong JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+impl Event {
+    /// The event as one line, without the line end.
+    pub fn to_line(&self) -> String {
+        let json = serde_json::to_string(self)
+            .unwrap_or_else(|error| format!("{{\"event\":\"warning\",\"text\":\"{error}\"}}"));
+        format!("{LINE_PREFIX}{json}")
+    }
+
+    /// Reads a line of the journal back; text before the prefix (a journal's own stamp) must be cut off first.
+    pub fn from_line(line: &str) -> Result<Self, LineError> {
+        let json = line
+            .trim_end()
+            .strip_prefix(LINE_PREFIX)
+            .ok_or(LineError::NotAnEvent)?;
+        Ok(serde_json::from_str(json)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(kind: EventKind) -> Event {
+        Event {
+            time: "2026-01-02T03:04:05.678Z".into(),
+            process: "queue".into(),
+            trace: Some("a1".into()),
+            id: None,
+            kind,
+        }
+    }
+
+    #[test]
+    fn a_line_reads_as_the_contract_says() {
+        let line = event(EventKind::Delivered {
+            recipient: "a@b.example".into(),
+            reply: "250 ok".into(),
+        })
+        .to_line();
+        assert_eq!(
+            line,
+            "event {\"time\":\"2026-01-02T03:04:05.678Z\",\"process\":\"queue\",\"trace\":\"a1\",\
+             \"event\":\"delivered\",\"recipient\":\"a@b.example\",\"reply\":\"250 ok\"}"
+        );
+    }
+
+    #[test]
+    fn lines_read_back_as_what_was_written() {
+        for kind in [
+            EventKind::Removed,
+            EventKind::Connected {
+                peer: "192.0.2.1".into(),
+                port: Some(25),
+            },
+            EventKind::Dsn {
+                dsn: "b2".into(),
+                r#for: "x@y.example".into(),
+            },
+            EventKind::Verdict {
+                decision: "accept".into(),
+                score: Some(1.5),
+            },
+            EventKind::DkimKey {
+                domain: "d".into(),
+                selector: "s".into(),
+                record_name: "n".into(),
+                record_value: "v".into(),
+            },
+        ] {
+            let event = event(kind);
+            assert_eq!(Event::from_line(&event.to_line()).unwrap(), event);
+        }
+    }
+
+    #[test]
+    fn other_lines_are_told_apart() {
+        assert!(matches!(Event::from_line("hello"), Err(LineError::NotAnEvent)));
+        assert!(matches!(Event::from_line("event {}"), Err(LineError::Json(_))));
+    }
+}

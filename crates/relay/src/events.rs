@@ -1,0 +1,130 @@
+//! The event writer: every decision becomes one line on standard output, which the journal takes.
+//!
+//! A line is written in one call under a lock, so lines of different tasks never mix.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use postern_control::{Event, EventKind};
+
+/// Where a process tells what it does. Cheap to clone.
+#[derive(Clone)]
+pub struct Events {
+    process: Arc<str>,
+    sink: Arc<Mutex<dyn Write + Send>>,
+}
+
+impl Events {
+    /// Events of `process` (`queue`, `smtpd/public`, …) on standard output.
+    pub fn stdout(process: &str) -> Self {
+        Self::to(process, std::io::stdout())
+    }
+
+    /// Events of `process` into `sink`.
+    pub fn to(process: &str, sink: impl Write + Send + 'static) -> Self {
+        Self {
+            process: process.into(),
+            sink: Arc::new(Mutex::new(sink)),
+        }
+    }
+
+    /// Tells `kind` about the connection `trace` and the message `id`, where there is one.
+    pub fn emit(&self, trace: Option<&str>, id: Option<&str>, kind: EventKind) {
+        let event = Event {
+            time: rfc3339(SystemTime::now()),
+            process: self.process.to_string(),
+            trace: trace.map(str::to_owned),
+            id: id.map(str::to_owned),
+            kind,
+        };
+        let mut line = event.to_line();
+        line.push('\n');
+        let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
+        // A journal that cannot be written must not stop the mail; there is nowhere left to tell of it.
+        let _ = sink.write_all(line.as_bytes()).and_then(|()| sink.flush());
+    }
+
+    /// Tells the operator of something to mend.
+    pub fn warn(&self, text: impl Into<String>) {
+        self.emit(None, None, EventKind::Warning { text: text.into() });
+    }
+}
+
+/// A new trace id: 64 random bits in hexadecimal.
+pub fn trace_id() -> String {
+    let mut bytes = [0; 8];
+    match aws_lc_rs::rand::fill(&mut bytes) {
+        Ok(()) => format!("{:016x}", u64::from_be_bytes(bytes)),
+        Err(_) => format!("{:016x}", unix_millis(SystemTime::now())),
+    }
+}
+
+/// Milliseconds since 1970; 0 for times before.
+pub fn unix_millis(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// `time` as RFC 3339 in UTC with milliseconds.
+pub fn rfc3339(time: SystemTime) -> String {
+    rfc3339_millis(unix_millis(time))
+}
+
+/// Milliseconds since 1970 as RFC 3339 in UTC with milliseconds.
+pub fn rfc3339_millis(unix_millis: u64) -> String {
+    let (seconds, millis) = (unix_millis / 1000, unix_millis % 1000);
+    let (year, month, day) = civil(seconds / 86_400);
+    let second = seconds % 86_400;
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{millis:03}Z",
+        second / 3600,
+        second / 60 % 60,
+        second % 60
+    )
+}
+
+/// Days since 1970-01-01 as year, month, day (proleptic Gregorian). The year is counted from 1 March, so that
+/// the leap day is its last.
+pub fn civil(days: u64) -> (u64, u64, u64) {
+    const DAYS_PER_ERA: u64 = 146_097; // 400 years
+    let shifted = days + 719_468; // days since 0000-03-01
+    let (era, day_of_era) = (shifted / DAYS_PER_ERA, shifted % DAYS_PER_ERA);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_in_utc() {
+        assert_eq!(rfc3339_millis(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339_millis(951_782_400_000), "2000-02-29T00:00:00.000Z");
+        assert_eq!(rfc3339_millis(1_795_163_099_007), "2026-11-20T08:24:59.007Z");
+        assert_eq!(rfc3339_millis(4_102_444_799_999), "2099-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn a_line_is_written_whole() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let events = Events::to("queue", file.reopen().unwrap());
+        events.emit(Some("t"), Some("i"), EventKind::Removed);
+        let text = std::fs::read_to_string(file.path()).unwrap();
+        let event = Event::from_line(&text).unwrap();
+        assert_eq!(
+            (event.process.as_str(), event.id.as_deref()),
+            ("queue", Some("i"))
+        );
+        assert!(text.ends_with('\n'));
+    }
+}

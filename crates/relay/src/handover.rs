@@ -1,0 +1,289 @@
+//! The handover from smtpd to queue: one packet on a SOCK_SEQPACKET socket carries the envelope as JSON and, as a
+//! descriptor beside it, sealed memory that holds the whole message; one packet comes back. `queued` comes only after
+//! the message is on stable storage (RFC 5321 4.2.5 and 6.1: the answer is the taking of responsibility), and only
+//! then may smtpd say 250.
+//!
+//! The message has our own header fields in front, CRLF line ends, and no dot-stuffing. Through which socket it came
+//! is its provenance; the packet cannot say otherwise.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use nix::sys::socket::{
+    AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, bind, connect, listen,
+    sendmsg, setsockopt, socket, sockopt,
+};
+use serde::{Deserialize, Serialize};
+use tokio::io::Interest;
+use tokio::net::{UnixListener, UnixStream};
+
+/// Largest packet in octets: an envelope of some 500 recipients with long addresses.
+pub const MAX_PACKET: usize = 160 * 1024;
+
+/// What smtpd knows of a message besides its octets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Envelope {
+    /// The connection's trace id.
+    pub trace: String,
+    /// Mailbox in MAIL FROM; empty for the null reverse-path.
+    pub reverse_path: String,
+    /// RCPT TO, in order.
+    pub recipients: Vec<Recipient>,
+    /// RET (RFC 3461 4.3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ret: Option<Ret>,
+    /// ENVID in xtext, as it came (RFC 3461 4.4).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub envid: Option<String>,
+    /// MAIL had SMTPUTF8 (RFC 6531).
+    #[serde(default)]
+    pub smtputf8: bool,
+    /// MAIL had BODY=8BITMIME, or the content has octets above 127 (RFC 6152).
+    #[serde(default)]
+    pub eight_bit: bool,
+    /// The client's address.
+    pub peer: String,
+    /// What it said in EHLO or HELO.
+    pub helo: String,
+    /// TLS version and cipher; absent in clear.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<String>,
+    /// Who logged in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authenticated_user: Option<String>,
+    /// The reverse-path passed SPF or an aligned DKIM signature, or is our own user's: a notification may go there.
+    pub return_path_proven: bool,
+    /// Octets of the message; must be the size of the descriptor's memory.
+    pub size: u64,
+}
+
+/// One RCPT TO.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipient {
+    /// The mailbox.
+    pub address: String,
+    /// ORCPT as it came (RFC 3461 4.2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orcpt: Option<String>,
+    /// NOTIFY (RFC 3461 4.1); absent means as if FAILURE.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify: Option<Vec<Notify>>,
+}
+
+/// RET: what a notification returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ret {
+    /// The whole message.
+    Full,
+    /// Its header.
+    Hdrs,
+}
+
+/// NOTIFY: of what the sender wants to hear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Notify {
+    /// Of nothing.
+    Never,
+    /// Of delivery.
+    Success,
+    /// Of failure.
+    Failure,
+    /// Of delay.
+    Delay,
+}
+
+/// The queue's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Reply {
+    /// On stable storage.
+    Queued {
+        /// The queue's name for it.
+        id: String,
+    },
+    /// Not taken; nothing was kept.
+    Refused {
+        /// SMTP reply code, 4xx or 5xx.
+        code: u16,
+        /// Enhanced status code (RFC 3463).
+        enhanced: String,
+        /// Text for the client.
+        text: String,
+    },
+}
+
+/// Why a handover has no answer: smtpd says 451 4.3.0. The message may nevertheless have been queued, so that the
+/// client's next try makes a duplicate; it is never lost.
+#[derive(Debug, thiserror::Error)]
+pub enum HandoverError {
+    /// The queue process does not listen.
+    #[error("cannot connect to the queue at {}: {source}; is postern-queue running?", path.display())]
+    Connect {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The envelope is larger than a packet.
+    #[error(
+        "the envelope has {octets} octets, a handover takes {MAX_PACKET}; the message has too many recipients"
+    )]
+    TooLarge {
+        /// Its size.
+        octets: usize,
+    },
+    /// The queue went away in the middle.
+    #[error("the queue broke off the handover: {0}")]
+    Io(#[from] io::Error),
+    /// The queue's answer cannot be read.
+    #[error("the queue's answer cannot be read: {0}")]
+    Answer(#[from] serde_json::Error),
+}
+
+/// The smtpd side: keeps connections to one handover socket and uses them again.
+pub struct Client {
+    path: PathBuf,
+    idle: Mutex<Vec<UnixStream>>,
+}
+
+impl Client {
+    /// A client of the handover socket at `path`; it connects when it is first used.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            idle: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Hands over `message` (sealed memory) and waits for the answer.
+    pub async fn hand_over(
+        &self,
+        envelope: &Envelope,
+        message: BorrowedFd<'_>,
+    ) -> Result<Reply, HandoverError> {
+        let packet = serde_json::to_vec(envelope)?;
+        if packet.len() > MAX_PACKET {
+            return Err(HandoverError::TooLarge { octets: packet.len() });
+        }
+        let stream = self.send(&packet, message).await?;
+        let mut answer = vec![0; 4096];
+        let length = stream
+            .async_io(Interest::READABLE, || {
+                Ok(nix::sys::socket::recv(
+                    stream.as_raw_fd(),
+                    &mut answer,
+                    MsgFlags::MSG_DONTWAIT,
+                )?)
+            })
+            .await?;
+        if length == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        let reply = serde_json::from_slice(&answer[..length])?;
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(stream);
+        Ok(reply)
+    }
+
+    /// Sends on an idle connection; one that the queue has closed meanwhile (it was restarted) is thrown away, which
+    /// is safe because it took nothing.
+    async fn send(&self, packet: &[u8], message: BorrowedFd<'_>) -> Result<UnixStream, HandoverError> {
+        loop {
+            let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let Some(stream) = idle else { break };
+            if send_packet(&stream, packet, Some(message)).await.is_ok() {
+                return Ok(stream);
+            }
+        }
+        let stream = open(&self.path).map_err(|source| HandoverError::Connect {
+            path: self.path.clone(),
+            source,
+        })?;
+        send_packet(&stream, packet, Some(message)).await?;
+        Ok(stream)
+    }
+}
+
+/// A new SEQPACKET socket whose send buffer takes a packet.
+fn seqpacket() -> io::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    Ok(socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?)
+}
+
+fn open(path: &Path) -> io::Result<UnixStream> {
+    let socket = seqpacket()?;
+    setsockopt(&socket, sockopt::SndBuf, &(MAX_PACKET + 4096))?;
+    connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    UnixStream::from_std(std::os::unix::net::UnixStream::from(socket))
+}
+
+/// Binds a handover socket at `path` for `run`; an appliance gets its sockets from systemd.
+pub fn bind_at(path: &Path) -> io::Result<OwnedFd> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let socket = seqpacket()?;
+    bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    listen(&socket, Backlog::new(1024).unwrap_or(Backlog::MAXCONN))?;
+    Ok(socket)
+}
+
+/// Sends one packet, with a descriptor beside it or without.
+async fn send_packet(
+    stream: &UnixStream,
+    packet: &[u8],
+    descriptor: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let raw = descriptor.map(|descriptor| [descriptor.as_raw_fd()]);
+    stream
+        .async_io(Interest::WRITABLE, || {
+            let control = raw.as_ref().map(|raw| ControlMessage::ScmRights(raw));
+            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+            let parts = [io::IoSlice::new(packet)];
+            sendmsg::<UnixAddr>(
+                stream.as_fd().as_raw_fd(),
+                &parts,
+                control.as_slice(),
+                flags,
+                None,
+            )?;
+            Ok(())
+        })
+        .await
+}
+
+/// The queue's side of a handover socket.
+pub struct Listener(UnixListener);
+
+impl Listener {
+    /// Serves a bound and listening SEQPACKET socket.
+    pub fn new(socket: OwnedFd) -> io::Result<Self> {
+        let listener = std::os::unix::net::UnixListener::from(socket);
+        listener.set_nonblocking(true)?;
+        Ok(Self(UnixListener::from_std(listener)?))
+    }
+
+    /// Waits for a client.
+    pub async fn accept(&self) -> io::Result<Connection> {
+        Ok(Connection(self.0.accept().await?.0))
+    }
+}
+
+/// One client of the queue.
+pub struct Connection(UnixStream);
+
+impl Connection {
+    /// Answers the last handover.
+    pub async fn reply(&self, reply: &Reply) -> io::Result<()> {
+        send_packet(&self.0, &serde_json::to_vec(reply)?, None).await
+    }
+}
