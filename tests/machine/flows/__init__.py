@@ -1,0 +1,1 @@
+"""The flows: one file each, its claim in the module's docstring, checks as assertions."""

@@ -1,0 +1,1 @@
+"""Flow f: a node whose root has one flipped byte, in a file that is read at boot, never serves."""

@@ -1,0 +1,260 @@
+"""The test world: networks, peers, site, credentials and both nodes, put up and taken down in order."""
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import time
+
+import accelerator
+import certificates
+import clients
+import messages
+import nameserver
+import network
+import trace
+import vm
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+HERE = pathlib.Path(__file__).resolve().parent
+PASSWORDS = {messages.ALICE: "alice reads her mail", messages.APP: "the app may submit"}
+LINKS = {
+    "gateway": {"outside": "52:54:00:c8:00:0a", "dmz": "52:54:00:c8:09:0a"},
+    "internal": {"dmz": "52:54:00:c8:09:02", "internal": "52:54:00:c8:01:19"},
+}
+GREYLIST_SECONDS = 10
+BOOT_SECONDS = 300
+
+SITE = """[site]
+name = "machine-test"
+domains = ["example.org"]
+postmaster = "postmaster@example.org"
+dkim-selector = "postern"
+
+[[node]]
+name = "gateway"
+role = "gateway"
+hostname = "mx1.example.org"
+public-addresses = ["{gateway}"]
+[node.links.outside]
+mac = "{mac[gateway][outside]}"
+addresses = ["{gateway}/24"]
+gateway = "{router}"
+[node.links.dmz]
+mac = "{mac[gateway][dmz]}"
+addresses = ["{gateway_dmz}/24"]
+
+[[node]]
+name = "internal"
+role = "internal"
+hostname = "mail.example.org"
+[node.links.dmz]
+mac = "{mac[internal][dmz]}"
+addresses = ["{internal_dmz}/24"]
+[node.links.internal]
+mac = "{mac[internal][internal]}"
+addresses = ["{internal}/24"]
+
+[network]
+dmz = "10.200.9.0/24"
+internal = "10.200.1.0/24"
+app-servers = ["{app}"]
+
+[dns]
+root-servers = ["{dns}"]
+trust-anchor = "{anchor}"
+
+[policy]
+greylist-delay = "{greylist}s"
+listed-peers = ["{bulk}"]
+"""
+
+
+class World:
+    """Everything a flow needs; `say` prints progress."""
+
+    def __init__(self, postern, images, say=print, keep=False):
+        self.postern, self.images, self.say, self.keep = postern, images, say, keep
+        self.tag = f"postern-{os.getpid()}"
+        self.directory = TOP / "build" / "machine" / self.tag
+        self.networks = network.Networks(self.tag)
+        self.processes = []
+        self.nodes = {}
+        self.facts = {}               # what one flow leaves for another
+
+    # -- up and down ------------------------------------------------------------------------------
+
+    def up(self):
+        """Networks, peers, site, nodes; returns when both nodes serve."""
+        self.prepare()
+        kind = accelerator.choose(self.images["gateway"], self.directory / "trial", self.say)
+        for name in LINKS:
+            self.nodes[name] = vm.Node(
+                name, self.images[name], self.directory, LINKS[name], self.credentials(name),
+                kind, self.networks)
+            self.nodes[name].prepare()
+            self.nodes[name].start()
+        self.say("both nodes are powered on")
+        for name in self.nodes:
+            self.wait_serving(name)
+        self.publish_site()
+
+    def prepare(self):
+        """All but the nodes."""
+        if self.directory.exists():
+            shutil.rmtree(self.directory)
+        self.directory.mkdir(parents=True)
+        self.networks.up()
+        self.private_key, public_key = messages.sender_key()
+        self.dns = nameserver.Server(self.networks["outside"], self.directory / "dns", public_key)
+        anchor = self.dns.start()
+        self.processes.append(self.dns.process)
+        self.ca = certificates.Authority(self.directory / "tls")
+        self.start_mx()
+        self.site = self.directory / "site.toml"
+        self.site.write_text(SITE.format(
+            mac=LINKS, anchor=anchor, greylist=GREYLIST_SECONDS, gateway=network.GATEWAY,
+            gateway_dmz=network.GATEWAY_DMZ, internal=network.INTERNAL,
+            internal_dmz=network.INTERNAL_DMZ, router=network.ROUTER, app=network.APP,
+            dns=network.DNS, bulk=network.BULK))
+        self.run_postern("site", "check", self.site)
+        self.say("three networks, DNS with DNSSEC, receiving MX: up")
+
+    def start_mx(self):
+        certificate, key = self.ca.issue("mx", "mx.destination.example", [network.MX])
+        self.mx_directory = self.directory / "mx"
+        self.mx_directory.mkdir()
+        self.start_peer("mx", "outside", HERE / "peers" / "mx.py", self.mx_directory, network.MX,
+                        certificate, key)
+
+    def start_peer(self, name, host, *argv):
+        """A peer program of ours in the venv's Python; returns when it says `ready`."""
+        log = self.directory / f"{name}.log"
+        with open(log, "wb") as file:
+            process = self.networks[host].start(
+                [TOP / "build/venv/bin/python", *argv], stdout=file, stderr=file)
+        self.processes.append(process)
+        deadline = time.monotonic() + 30
+        while b"ready" not in log.read_bytes():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the peer {name} did not start; see {log}")
+            time.sleep(0.1)
+
+    def down(self):
+        """Ends our processes and removes our namespaces; with `keep`, says how to do it later."""
+        if self.keep and any(node.running() for node in self.nodes.values()):
+            pids = [node.qemu.pid for node in self.nodes.values() if node.running()]
+            pids += [process.pid for process in self.processes if process.poll() is None]
+            (self.directory / "kept.json").write_text(
+                json.dumps({"pids": pids, "namespaces": self.networks.made}))
+            return
+        for node in self.nodes.values():
+            node.kill()
+        for process in self.processes:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            process.kill()
+        self.networks.down()
+
+    # -- site and nodes ---------------------------------------------------------------------------
+
+    def run_postern(self, *words):
+        """Runs the `postern` command; a failure shows what it said."""
+        done = subprocess.run([str(self.postern), *map(str, words)], capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"postern {' '.join(map(str, words))} ended with "
+                               f"{done.returncode}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def credentials(self, name):
+        raise NotImplementedError
+
+    def wait_serving(self, name, timeout=BOOT_SECONDS):
+        raise NotImplementedError
+
+    def publish_site(self):
+        """Puts the site's own records and the gateway's DKIM keys into the DNS."""
+        zone = self.run_postern("site", "dns", self.site)
+        (self.directory / "site.zone").write_text(zone)
+        keys = self.wait_events("gateway", lambda e: e["event"] == "dkim-key", count=2)
+        lines = [f'{key["record_name"].rstrip(".")}. TXT {nameserver.txt(key["record_value"])}'
+                 for key in keys]
+        self.dns.add(zone + "\n" + "\n".join(lines))
+
+    # -- looking ----------------------------------------------------------------------------------
+
+    def events(self, name):
+        return trace.events(self.nodes[name].text(whole=True))
+
+    def wait_events(self, name, wanted, count=1, timeout=60):
+        deadline = time.monotonic() + timeout
+        while True:
+            found = [event for event in self.events(name) if wanted(event)]
+            if len(found) >= count:
+                return found
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{name}: saw {len(found)} of {count} events within "
+                                     f"{timeout} s; see {self.nodes[name].journal}")
+            time.sleep(0.5)
+
+    def trace(self, title, first, queue_id):
+        """The message's way over both nodes, as text."""
+        nodes = {name: self.events(name) for name in self.nodes}
+        return trace.render(title, trace.follow(nodes, first, queue_id))
+
+    def refusal(self, title, node, wanted):
+        found = trace.refusal(self.events(node), wanted)
+        return trace.render(title, [(node, event) for event in found])
+
+    def received_by_mx(self):
+        """[(facts, octets)…] of what the outside MX took, oldest first."""
+        files = sorted(self.mx_directory.glob("*.json"), key=lambda p: int(p.stem.split("-")[1]))
+        return [(json.loads(path.read_text()), path.with_suffix(".eml").read_bytes())
+                for path in files]
+
+    # -- acting -----------------------------------------------------------------------------------
+
+    def authority(self):
+        return self.directory / "tls" / "ca.crt"
+
+    def outside(self, source=network.SENDER, helo="mail.sender.example", port=25):
+        """A session from the outside network to the gateway, after STARTTLS."""
+        return clients.session(self.networks["outside"], network.GATEWAY, self.authority(), port,
+                               source, helo, "mx1.example.org")
+
+    def mailbox(self, user=messages.ALICE):
+        """The user's mailbox, by IMAPS from the staff host."""
+        imap = clients.Imap(self.networks["staff"], network.INTERNAL, self.authority(),
+                            "mail.example.org")
+        imap.login(user, PASSWORDS[user])
+        return imap
+
+    def wait_mail(self, wanted, user=messages.ALICE, timeout=90):
+        """Waits until a message in the user's inbox satisfies `wanted`; returns its octets."""
+        deadline = time.monotonic() + timeout
+        while True:
+            imap = self.mailbox(user)
+            try:
+                for message in imap.all_messages():
+                    if wanted(message):
+                        return message
+            finally:
+                imap.logout()
+            if time.monotonic() > deadline:
+                raise AssertionError(f"the message did not reach {user} within {timeout} s")
+            time.sleep(1)
+
+
+def stop_kept(directory):
+    """Ends what a run with KEEP=1 left."""
+    kept = json.loads((directory / "kept.json").read_text())
+    for pid in kept["pids"]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    for name in kept["namespaces"]:
+        subprocess.run(["ip", "netns", "del", name], check=False)
+    (directory / "kept.json").unlink()
