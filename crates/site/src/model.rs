@@ -1,0 +1,282 @@
+//! The site as it was read. All fields are private to the crate: outside it a [`Site`] only comes from
+//! [`Site::parse`], checked.
+
+use std::net::IpAddr;
+use std::ops::{Deref, Range};
+
+use ipnet::IpNet;
+
+use crate::value::{Domain, Mac};
+
+/// A value and where it stands in the file (a byte range).
+#[derive(Debug, Clone)]
+pub(crate) struct At<T> {
+    value: T,
+    span: Range<usize>,
+}
+
+impl<T> At<T> {
+    pub(crate) fn new(value: T, span: Range<usize>) -> Self {
+        Self { value, span }
+    }
+
+    /// A default, which stands nowhere.
+    pub(crate) fn default_value(value: T) -> Self {
+        Self { value, span: 0..0 }
+    }
+
+    pub(crate) fn span(&self) -> Range<usize> {
+        self.span.clone()
+    }
+}
+
+impl<T> Deref for At<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+/// A checked site.
+#[derive(Debug)]
+pub struct Site {
+    pub(crate) name: At<String>,
+    pub(crate) domains: At<Vec<At<Domain>>>,
+    pub(crate) postmaster: At<(String, Domain)>,
+    pub(crate) dkim_selector: At<String>,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) network: Network,
+    pub(crate) services: Vec<Service>,
+    pub(crate) root: Option<PrivateRoot>,
+    pub(crate) inbound_tls: InboundTls,
+    pub(crate) outbound_tls: OutboundTls,
+    pub(crate) policy: Policy,
+}
+
+/// What a node is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Firewall 1, mail gateway, IDS.
+    Gateway,
+    /// Firewall 2, mailboxes, mail platform.
+    Internal,
+}
+
+impl Role {
+    /// The word of the site file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// One machine of the site.
+#[derive(Debug)]
+pub struct Node {
+    pub(crate) name: At<String>,
+    pub(crate) role: At<Role>,
+    pub(crate) hostname: At<Domain>,
+    pub(crate) public_addresses: At<Vec<At<IpAddr>>>,
+    pub(crate) links: Vec<Link>,
+}
+
+impl Node {
+    /// The name that `--node` takes.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the node is for.
+    pub fn role(&self) -> Role {
+        *self.role
+    }
+
+    /// The host name that the node's certificate carries.
+    pub fn hostname(&self) -> &str {
+        self.hostname.as_str()
+    }
+
+    pub(crate) fn link(&self, zone: Zone) -> Option<&Link> {
+        self.links.iter().find(|link| link.zone == zone)
+    }
+
+    /// The node's addresses in a zone, in the order of the file.
+    pub(crate) fn addresses(&self, zone: Zone) -> Vec<IpAddr> {
+        self.link(zone)
+            .map(|link| link.addresses.iter().map(|a| a.addr()).collect())
+            .unwrap_or_default()
+    }
+}
+
+/// The network that a link is in; also the link's name on the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Zone {
+    Outside,
+    Dmz,
+    Internal,
+}
+
+impl Zone {
+    pub(crate) const ALL: [Self; 3] = [Self::Outside, Self::Dmz, Self::Internal];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Outside => "outside",
+            Self::Dmz => "dmz",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) zone: Zone,
+    /// Where the link's table begins.
+    pub(crate) span: Range<usize>,
+    pub(crate) mac: At<Mac>,
+    pub(crate) addresses: At<Vec<At<IpNet>>>,
+    /// Next hops to everywhere else, at most one for each family; only on the outside link.
+    pub(crate) gateways: Vec<At<IpAddr>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Network {
+    /// At most one network for each family.
+    pub(crate) dmz: At<Vec<At<IpNet>>>,
+    pub(crate) internal: At<Vec<At<IpNet>>>,
+    pub(crate) app_servers: Vec<At<IpAddr>>,
+    /// Addresses of the DMZ that no node may have.
+    pub(crate) reserved: Vec<At<IpAddr>>,
+}
+
+/// A host and port of the internal network that the internal node may reach.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) name: At<String>,
+    pub(crate) address: At<IpAddr>,
+    pub(crate) protocol: Protocol,
+    pub(crate) port: At<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Tcp,
+    Udp,
+}
+
+impl Protocol {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// A root zone other than the Internet's.
+#[derive(Debug)]
+pub(crate) struct PrivateRoot {
+    pub(crate) servers: At<Vec<At<IpAddr>>>,
+    pub(crate) trust_anchor: At<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InboundTls {
+    Required,
+    Offered,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OutboundTls {
+    Required,
+    Opportunistic,
+}
+
+#[derive(Debug)]
+pub(crate) struct Policy {
+    /// Octets.
+    pub(crate) max_message_size: At<u64>,
+    pub(crate) max_recipients: At<u64>,
+    /// For each client address; 0 is no limit.
+    pub(crate) messages_per_hour: At<u64>,
+    pub(crate) listed_peers: Vec<At<IpNet>>,
+    /// Logins that may write any sender address of the site.
+    pub(crate) send_as_any: Vec<At<(String, Domain)>>,
+    /// Seconds; none is off.
+    pub(crate) greylist_delay: At<Option<u64>>,
+    pub(crate) mark_score: At<f64>,
+    pub(crate) reject_score: At<f64>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            max_message_size: At::default_value(50 << 20),
+            max_recipients: At::default_value(100),
+            messages_per_hour: At::default_value(100),
+            listed_peers: Vec::new(),
+            send_as_any: Vec::new(),
+            greylist_delay: At::default_value(Some(300)),
+            mark_score: At::default_value(5.0),
+            reject_score: At::default_value(10.0),
+        }
+    }
+}
+
+impl Site {
+    /// The site's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The mail domains of the site, in the order of the file.
+    pub fn domains(&self) -> impl Iterator<Item = &str> {
+        self.domains.iter().map(|domain| domain.as_str())
+    }
+
+    /// The postmaster's address.
+    pub fn postmaster(&self) -> String {
+        format!("{}@{}", self.postmaster.0, self.postmaster.1)
+    }
+
+    /// All nodes, in the order of the file.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The node of that name.
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.name() == name)
+    }
+
+    pub(crate) fn gateways(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|node| node.role() == Role::Gateway)
+    }
+
+    pub(crate) fn internals(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|node| node.role() == Role::Internal)
+    }
+
+    /// All gateways' addresses in the DMZ.
+    pub(crate) fn gateway_addresses(&self) -> Vec<IpAddr> {
+        self.gateways()
+            .flat_map(|node| node.addresses(Zone::Dmz))
+            .collect()
+    }
+
+    /// The internal mail server's addresses: those of the internal node on its inside link.
+    pub(crate) fn mail_server_addresses(&self) -> Vec<IpAddr> {
+        self.internals()
+            .flat_map(|node| node.addresses(Zone::Internal))
+            .collect()
+    }
+
+    /// What MX and SPF publish.
+    pub(crate) fn public_addresses(&self) -> Vec<IpAddr> {
+        self.gateways()
+            .flat_map(|node| node.public_addresses.iter().map(|a| **a))
+            .collect()
+    }
+}

@@ -1,0 +1,414 @@
+//! From the text of a site file to the model: each section is read whole, each fault reported, and only a
+//! file without a missing or malformed value becomes a [`Site`] for `check` to look at.
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::diagnostic::{Fault, Report};
+use crate::model::{
+    At, InboundTls, Link, Network, Node, OutboundTls, Policy, PrivateRoot, Protocol, Role, Service, Site,
+    Zone,
+};
+use crate::reader::Reader;
+use crate::value;
+
+pub(crate) fn site(text: &str, report: &mut Report) -> Option<Site> {
+    let (document, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        for error in errors {
+            let remedy =
+                "mend the TOML of this line; a string stands in double quotes, a list in square brackets";
+            report.add(error.span().unwrap_or(0..0), error.message(), remedy);
+        }
+        return None;
+    }
+    let end = text.trim_end().len();
+    let mut root = Reader::new("the file", end..end, document.get_ref(), report);
+
+    let identity = required_section(&mut root, "site", identity);
+    let nodes = nodes(&mut root);
+    let network = required_section(&mut root, "network", network);
+    let services = services(&mut root);
+    let dns = optional_section(&mut root, "dns", private_root);
+    let tls = optional_section(&mut root, "tls", tls);
+    let policy = optional_section(&mut root, "policy", policy);
+    root.finish();
+
+    let identity = identity?;
+    let (inbound_tls, outbound_tls) = tls?.unwrap_or((InboundTls::Required, OutboundTls::Required));
+    Some(Site {
+        name: identity.name,
+        domains: identity.domains,
+        postmaster: identity.postmaster,
+        dkim_selector: identity.dkim_selector,
+        nodes: nodes?,
+        network: network?,
+        services: services?,
+        root: dns?.flatten(),
+        inbound_tls,
+        outbound_tls,
+        policy: policy?.unwrap_or_default(),
+    })
+}
+
+type Section<T> = fn(&mut Reader<'_, '_>) -> Option<T>;
+
+fn read_section<T>(
+    outer: &mut Reader<'_, '_>,
+    name: String,
+    value: &Spanned<DeValue<'_>>,
+    read: Section<T>,
+) -> Option<T> {
+    let DeValue::Table(table) = value.get_ref() else {
+        return None;
+    };
+    let mut inner = Reader::new(name, value.span(), table, outer.report);
+    let section = read(&mut inner);
+    inner.finish();
+    section
+}
+
+fn required_section<T>(root: &mut Reader<'_, '_>, key: &'static str, read: Section<T>) -> Option<T> {
+    if let Some(found) = root.table(key) {
+        return read_section(root, format!("[{key}]"), found, read);
+    }
+    if root.key_span(key).is_none() {
+        root.missing(
+            key,
+            &format!("add a section [{key}]; docs/site.example.toml shows a whole file"),
+        );
+    }
+    None
+}
+
+/// `None`: there and faulty; `Some(None)`: left out.
+#[allow(clippy::option_option)]
+fn optional_section<T>(root: &mut Reader<'_, '_>, key: &'static str, read: Section<T>) -> Option<Option<T>> {
+    match root.table(key) {
+        Some(found) => read_section(root, format!("[{key}]"), found, read).map(Some),
+        None if root.key_span(key).is_some() => None,
+        None => Some(None),
+    }
+}
+
+/// A value that may be left out: `None` only where it is there and faulty.
+fn or_default<T>(reader: &Reader<'_, '_>, key: &str, read: Option<At<T>>, default: T) -> Option<At<T>> {
+    match (read, reader.key_span(key)) {
+        (None, None) => Some(At::default_value(default)),
+        (read, _) => read,
+    }
+}
+
+/// A list that may be left out.
+fn or_empty<T>(reader: &Reader<'_, '_>, key: &str, read: Option<At<Vec<At<T>>>>) -> Option<Vec<At<T>>>
+where
+    At<T>: Clone,
+{
+    or_default(reader, key, read, Vec::new()).map(|list| list.to_vec())
+}
+
+struct Identity {
+    name: At<String>,
+    domains: At<Vec<At<value::Domain>>>,
+    postmaster: At<(String, value::Domain)>,
+    dkim_selector: At<String>,
+}
+
+fn identity(table: &mut Reader<'_, '_>) -> Option<Identity> {
+    let name = table.required_text(
+        "name",
+        "add a short name for the site, such as name = \"example\"",
+        value::label,
+    );
+    let domains = table.list("domains", value::domain);
+    if table.key_span("domains").is_none() {
+        table.missing(
+            "domains",
+            "add the mail domains of the site, such as domains = [\"example.org\"]",
+        );
+    }
+    let postmaster = table.required_text(
+        "postmaster",
+        "add the address that gets the mail for postmaster, such as postmaster = \"postmaster@example.org\"",
+        value::mail_address,
+    );
+    let selector = table.text("dkim-selector", value::label);
+    let dkim_selector = or_default(table, "dkim-selector", selector, "postern".to_owned());
+    Some(Identity {
+        name: name?,
+        domains: domains?,
+        postmaster: postmaster?,
+        dkim_selector: dkim_selector?,
+    })
+}
+
+fn nodes(root: &mut Reader<'_, '_>) -> Option<Vec<Node>> {
+    let Some(tables) = root.tables("node") else {
+        if root.key_span("node").is_none() {
+            root.missing(
+                "node",
+                "add a [[node]] for the gateway and one for the internal node",
+            );
+        }
+        return None;
+    };
+    let read: Vec<_> = tables
+        .iter()
+        .map(|table| read_section(root, "[[node]]".to_owned(), table, node))
+        .collect();
+    read.into_iter().collect()
+}
+
+fn role(text: &str) -> Result<Role, Fault> {
+    match text {
+        "gateway" => Ok(Role::Gateway),
+        "internal" => Ok(Role::Internal),
+        _ => Err(Fault::new(
+            format!("there is no role `{text}`"),
+            "use \"gateway\" or \"internal\"",
+        )),
+    }
+}
+
+fn node(table: &mut Reader<'_, '_>) -> Option<Node> {
+    let name = table.required_text(
+        "name",
+        "add the node's name, such as name = \"gateway\"",
+        value::label,
+    );
+    let role = table.required_text("role", "add role = \"gateway\" or role = \"internal\"", role);
+    let hostname = table.required_text(
+        "hostname",
+        "add the node's full host name, such as hostname = \"mx1.example.org\"",
+        value::domain,
+    );
+    let public = table.list("public-addresses", value::public_address);
+    let public_addresses = or_default(table, "public-addresses", public, Vec::new());
+    let found = table.table("links");
+    if table.key_span("links").is_none() {
+        table.missing("links", "add [node.links.dmz] and the node's other link");
+    }
+    let links = found.and_then(|found| read_section(table, "[node.links]".to_owned(), found, links));
+    Some(Node {
+        name: name?,
+        role: role?,
+        hostname: hostname?,
+        public_addresses: public_addresses?,
+        links: links?,
+    })
+}
+
+fn links(table: &mut Reader<'_, '_>) -> Option<Vec<Link>> {
+    let mut links = Vec::new();
+    let mut faulty = false;
+    for zone in Zone::ALL {
+        let Some(found) = table.table(zone.as_str()) else {
+            faulty |= table.key_span(zone.as_str()).is_some();
+            continue;
+        };
+        let span = table.key_span(zone.as_str()).unwrap_or_else(|| found.span());
+        let parts = read_section(table, format!("[node.links.{}]", zone.as_str()), found, link);
+        match parts {
+            Some((mac, addresses, gateways)) => links.push(Link {
+                zone,
+                span,
+                mac,
+                addresses,
+                gateways,
+            }),
+            None => faulty = true,
+        }
+    }
+    (!faulty).then_some(links)
+}
+
+type LinkParts = (
+    At<value::Mac>,
+    At<Vec<At<ipnet::IpNet>>>,
+    Vec<At<std::net::IpAddr>>,
+);
+
+fn link(table: &mut Reader<'_, '_>) -> Option<LinkParts> {
+    let mac = table.required_text(
+        "mac",
+        "add the card's Ethernet address, such as mac = \"52:54:00:c8:00:0a\"",
+        value::mac,
+    );
+    let addresses = table.one_or_list("addresses", value::link_address);
+    if table.key_span("addresses").is_none() {
+        table.missing(
+            "addresses",
+            "add the link's addresses, such as addresses = [\"10.200.9.10/24\"]",
+        );
+    }
+    let gateway = table.one_or_list("gateway", value::address);
+    let gateways = or_empty(table, "gateway", gateway);
+    Some((mac?, addresses?, gateways?))
+}
+
+fn network(table: &mut Reader<'_, '_>) -> Option<Network> {
+    let dmz = table.one_or_list("dmz", value::network);
+    if table.key_span("dmz").is_none() {
+        table.missing(
+            "dmz",
+            "add the network between the nodes, such as dmz = \"10.200.9.0/24\"",
+        );
+    }
+    let internal = table.one_or_list("internal", value::network);
+    if table.key_span("internal").is_none() {
+        table.missing(
+            "internal",
+            "add the internal network, such as internal = \"10.200.1.0/24\"",
+        );
+    }
+    let app_servers = table.list("app-servers", value::address);
+    let app_servers = or_empty(table, "app-servers", app_servers);
+    let reserved = table.list("reserved", value::address);
+    let reserved = or_empty(table, "reserved", reserved);
+    Some(Network {
+        dmz: dmz?,
+        internal: internal?,
+        app_servers: app_servers?,
+        reserved: reserved?,
+    })
+}
+
+fn services(root: &mut Reader<'_, '_>) -> Option<Vec<Service>> {
+    if root.key_span("service").is_none() {
+        root.allow("service");
+        return Some(Vec::new());
+    }
+    let read: Vec<_> = root
+        .tables("service")?
+        .iter()
+        .map(|table| read_section(root, "[[service]]".to_owned(), table, service))
+        .collect();
+    read.into_iter().collect()
+}
+
+fn protocol(text: &str) -> Result<Protocol, Fault> {
+    match text {
+        "tcp" => Ok(Protocol::Tcp),
+        "udp" => Ok(Protocol::Udp),
+        _ => Err(Fault::new(
+            format!("there is no protocol `{text}` here"),
+            "use \"tcp\" or \"udp\"",
+        )),
+    }
+}
+
+fn service(table: &mut Reader<'_, '_>) -> Option<Service> {
+    let name = table.required_text(
+        "name",
+        "add the service's name, such as name = \"ldap\"",
+        value::label,
+    );
+    let address = table.required_text(
+        "address",
+        "add the address of its host, such as address = \"10.200.1.30\"",
+        value::address,
+    );
+    let protocol = table.text("protocol", protocol);
+    let protocol = or_default(table, "protocol", protocol, Protocol::Tcp);
+    let port = table.integer("port", 1..65_536);
+    if table.key_span("port").is_none() {
+        table.missing("port", "add its port, such as port = 636");
+    }
+    Some(Service {
+        name: name?,
+        address: address?,
+        protocol: *protocol?,
+        port: port?,
+    })
+}
+
+/// `Some(None)`: the section is empty, the Internet's root is used.
+#[allow(clippy::option_option)]
+fn private_root(table: &mut Reader<'_, '_>) -> Option<Option<PrivateRoot>> {
+    let servers = table.list("root-servers", value::address);
+    let trust_anchor = table.text("trust-anchor", value::trust_anchor);
+    let span_of = |key| table.key_span(key);
+    match (span_of("root-servers"), span_of("trust-anchor")) {
+        (None, None) => Some(None),
+        (Some(_), Some(_)) => Some(Some(PrivateRoot {
+            servers: servers?,
+            trust_anchor: trust_anchor?,
+        })),
+        (Some(span), None) => {
+            table.report.add(
+                span,
+                "a root of your own has no trust anchor, so its answers could not be validated",
+                "add trust-anchor = \". IN DS …\" with the DS record of that root's key",
+            );
+            None
+        }
+        (None, Some(span)) => {
+            table.report.add(
+                span,
+                "a trust anchor without root-servers",
+                "add the root-servers that this key belongs to, or remove the line: the Internet's own key is built in",
+            );
+            None
+        }
+    }
+}
+
+fn inbound(text: &str) -> Result<InboundTls, Fault> {
+    match text {
+        "required" => Ok(InboundTls::Required),
+        "offered" => Ok(InboundTls::Offered),
+        _ => Err(Fault::new(
+            format!("inbound TLS cannot be `{text}`"),
+            "use \"required\" (no mail without TLS) or \"offered\"",
+        )),
+    }
+}
+
+fn outbound(text: &str) -> Result<OutboundTls, Fault> {
+    match text {
+        "required" => Ok(OutboundTls::Required),
+        "opportunistic" => Ok(OutboundTls::Opportunistic),
+        _ => Err(Fault::new(
+            format!("outbound TLS cannot be `{text}`"),
+            "use \"required\" (no mail without TLS) or \"opportunistic\"",
+        )),
+    }
+}
+
+fn tls(table: &mut Reader<'_, '_>) -> Option<(InboundTls, OutboundTls)> {
+    let read_in = table.text("inbound", inbound);
+    let read_out = table.text("outbound", outbound);
+    let inbound = or_default(table, "inbound", read_in, InboundTls::Required);
+    let outbound = or_default(table, "outbound", read_out, OutboundTls::Required);
+    Some((*inbound?, *outbound?))
+}
+
+fn policy(table: &mut Reader<'_, '_>) -> Option<Policy> {
+    let default = Policy::default();
+    let size = table.text("max-message-size", value::size);
+    let size = or_default(table, "max-message-size", size, *default.max_message_size);
+    let recipients = table.integer("max-recipients", 1..10_001);
+    let recipients = or_default(table, "max-recipients", recipients, *default.max_recipients);
+    let per_hour = table.integer("messages-per-hour", 0..1_000_001);
+    let per_hour = or_default(table, "messages-per-hour", per_hour, *default.messages_per_hour);
+    let listed = table.list("listed-peers", value::peer);
+    let listed = or_empty(table, "listed-peers", listed);
+    let senders = table.list("send-as-any", value::mail_address);
+    let senders = or_empty(table, "send-as-any", senders);
+    let delay = table.text("greylist-delay", value::delay);
+    let delay = or_default(table, "greylist-delay", delay, *default.greylist_delay);
+    let mark = table.decimal("mark-score");
+    let mark = or_default(table, "mark-score", mark, *default.mark_score);
+    let reject = table.decimal("reject-score");
+    let reject = or_default(table, "reject-score", reject, *default.reject_score);
+    Some(Policy {
+        max_message_size: size?,
+        max_recipients: recipients?,
+        messages_per_hour: per_hour?,
+        listed_peers: listed?,
+        send_as_any: senders?,
+        greylist_delay: delay?,
+        mark_score: mark?,
+        reject_score: reject?,
+    })
+}

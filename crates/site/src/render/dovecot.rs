@@ -1,0 +1,5 @@
+//! `dovecot.conf`.
+use crate::model::{Node, Site};
+pub(super) fn render(_site: &Site, _node: &Node) -> String {
+    String::new()
+}

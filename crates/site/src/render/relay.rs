@@ -1,0 +1,261 @@
+//! `relay.toml`: all that the mail daemon knows. The exposed process never holds the whole site.
+
+use std::fmt::Write as _;
+
+use ipnet::IpNet;
+
+use super::{header, quoted, quoted_list};
+use crate::model::{At, InboundTls, Node, OutboundTls, Role, Site, Zone};
+
+pub(super) fn render(site: &Site, node: &Node) -> String {
+    let mut out = header(site, node.name());
+    out += &common(site, node);
+    out += &match node.role() {
+        Role::Gateway => gateway(site),
+        Role::Internal => internal(site),
+    };
+    out +=
+        "\n[queue]\nretry = [60, 300, 900, 1800, 3600]\nexpire = 432000\nconcurrency-per-destination = 10\n";
+    out
+}
+
+fn common(site: &Site, node: &Node) -> String {
+    // Only the gateway counts messages per client address: behind it one address stands for many senders.
+    let per_hour = if node.role() == Role::Gateway {
+        *site.policy.messages_per_hour
+    } else {
+        0
+    };
+    format!(
+        "role = {role}
+hostname = {hostname}
+local-domains = {domains}
+postmaster = {postmaster}
+state-directory = \"/var/lib/postern\"
+runtime-directory = \"/run/postern\"
+
+[resolver]
+address = \"127.0.0.1:53\"
+
+[limits]
+max-message-size = {size}
+max-recipients = {recipients}
+max-connections = 1000
+max-connections-per-address = 50
+messages-per-hour = {per_hour}
+command-timeout = 300
+data-timeout = 600
+max-errors = 10
+max-hops = 50
+listed-peers = {listed}
+",
+        role = quoted(node.role().as_str()),
+        hostname = quoted(node.hostname()),
+        domains = quoted_list(site.domains()),
+        postmaster = quoted(&site.postmaster()),
+        size = *site.policy.max_message_size,
+        recipients = *site.policy.max_recipients,
+        listed = peers(&site.policy.listed_peers),
+    )
+}
+
+fn gateway(site: &Site) -> String {
+    let policy = &site.policy;
+    let inbound = match site.inbound_tls {
+        InboundTls::Required => "required",
+        InboundTls::Offered => "offered",
+    };
+    let outbound = match site.outbound_tls {
+        OutboundTls::Required => "required",
+        OutboundTls::Opportunistic => "opportunistic",
+    };
+    let greylist = policy
+        .greylist_delay
+        .map_or(String::new(), |delay| format!("\n[greylist]\ndelay = {delay}\n"));
+    let greylist_check = if greylist.is_empty() { "" } else { ", \"greylist\"" };
+    let domains = quoted_list(site.domains());
+    let (internal_host, internal_name) = internal_server(site);
+    let app_servers = quoted_list(site.network.app_servers.iter().map(|a| a.to_string()));
+    format!(
+        "
+[instance.public]
+tls = \"{inbound}\"
+certificate = \"smtp.crt\"
+key = \"smtp.key\"
+relay-for = \"local-domains\"
+authentication = \"none\"
+checks = [\"spf\", \"dkim\", \"dmarc\", \"spam\", \"virus\"{greylist_check}, \"recipient\"]
+
+[instance.inside]
+tls = \"required\"
+certificate = \"node.crt\"
+key = \"node.key\"
+client-ca = \"ca.crt\"
+trusted-addresses = {app_servers}
+trusted-names = [{internal_name}]
+relay-for = \"any\"
+authentication = \"client-certificate\"
+checks = []
+{greylist}
+[spam]
+socket = \"/run/spamd/spamd.sock\"
+timeout = 60
+mark-score = {mark:?}
+reject-score = {reject:?}
+
+[virus]
+socket = \"/run/clamav/clamd.sock\"
+timeout = 60
+
+[recipient]
+via = \"proxy\"
+cache-seconds = 300
+
+[proxy]
+next-hop = \"internal\"
+{next_hop}
+[next-hop.world]
+kind = \"mx\"
+tls = \"{outbound}\"
+port = 25
+
+[[route]]
+from = [\"public\"]
+domains = {domains}
+next-hop = \"internal\"
+
+[[route]]
+from = [\"inside\"]
+domains = {domains}
+next-hop = \"internal\"
+
+[[route]]
+from = [\"inside\"]
+domains = [\"*\"]
+next-hop = \"world\"
+sign = true
+
+[dkim]
+directory = \"dkim\"
+selector = {selector}
+domains = {domains}
+",
+        mark = *policy.mark_score,
+        reject = *policy.reject_score,
+        next_hop = mutual_hop("internal", &internal_host, &internal_name),
+        selector = quoted(&site.dkim_selector),
+    )
+}
+
+fn internal(site: &Site) -> String {
+    let domains = quoted_list(site.domains());
+    let mut gateways = site.gateways().map(|node| quoted(node.hostname()));
+    let trusted: Vec<String> = gateways.by_ref().collect();
+    let mut out = format!(
+        "
+[instance.dmz]
+tls = \"required\"
+certificate = \"node.crt\"
+key = \"node.key\"
+client-ca = \"ca.crt\"
+trusted-names = [{trusted}]
+relay-for = \"local-domains\"
+authentication = \"client-certificate\"
+checks = [\"recipient\"]
+
+[instance.inside]
+tls = \"required\"
+certificate = \"smtp.crt\"
+key = \"smtp.key\"
+relay-for = \"any\"
+authentication = \"sasl\"
+send-as-any = {send_as_any}
+checks = [\"recipient\"]
+
+[recipient]
+via = \"lmtp\"
+cache-seconds = 300
+
+[sasl]
+socket = \"/run/dovecot/auth-postern\"
+
+[next-hop.mailboxes]
+kind = \"lmtp\"
+socket = \"/run/dovecot/lmtp\"
+",
+        trusted = trusted.join(", "),
+        send_as_any = quoted_list(site.policy.send_as_any.iter().map(|a| format!("{}@{}", a.0, a.1))),
+    );
+    // Mail outward takes the first gateway of the file; the others only bring mail in.
+    if let Some(first) = site.gateways().next() {
+        let host = first
+            .addresses(Zone::Dmz)
+            .first()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        out += &mutual_hop("gateway", &quoted(&host), &quoted(first.hostname()));
+    }
+    // Writing to a string cannot fail.
+    let _ = write!(
+        out,
+        "
+[[route]]
+from = [\"dmz\"]
+domains = {domains}
+next-hop = \"mailboxes\"
+
+[[route]]
+from = [\"inside\"]
+domains = {domains}
+next-hop = \"mailboxes\"
+
+[[route]]
+from = [\"inside\"]
+domains = [\"*\"]
+next-hop = \"gateway\"
+"
+    );
+    out
+}
+
+/// The internal mail server's address and certificate name, quoted.
+fn internal_server(site: &Site) -> (String, String) {
+    let host = site
+        .mail_server_addresses()
+        .first()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    let name = site
+        .internals()
+        .next()
+        .map(|node| node.hostname().to_owned())
+        .unwrap_or_default();
+    (quoted(&host), quoted(&name))
+}
+
+/// A next hop between our own nodes, both sides proved by certificates of the site's authority.
+fn mutual_hop(name: &str, host: &str, server_name: &str) -> String {
+    format!(
+        "
+[next-hop.{name}]
+kind = \"smtp\"
+host = {host}
+port = 25
+tls = \"mutual\"
+server-name = {server_name}
+certificate = \"node.crt\"
+key = \"node.key\"
+ca = \"ca.crt\"
+"
+    )
+}
+
+fn peers(list: &[At<IpNet>]) -> String {
+    quoted_list(list.iter().map(|peer| {
+        if peer.prefix_len() == peer.max_prefix_len() {
+            peer.addr().to_string()
+        } else {
+            peer.to_string()
+        }
+    }))
+}

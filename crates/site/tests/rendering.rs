@@ -1,0 +1,93 @@
+//! Every file of the default site and of a site that uses all there is, whole, as a snapshot: a change of one byte on a node is seen here first.
+
+use postern_site::Site;
+
+/// The site file that the documentation shows and the other tests use.
+const DEFAULT: &str = include_str!("../../../docs/site.example.toml");
+/// IPv6 everywhere, two gateways, a root of its own, services: all that is optional.
+const FULL: &str = include_str!("full.toml");
+
+fn site(text: &str) -> Site {
+    match Site::parse("site.toml", text) {
+        Ok(site) => site,
+        Err(diagnostics) => panic!("{diagnostics}"),
+    }
+}
+
+fn snapshot_node(text: &str, prefix: &str, node: &str) {
+    let files = site(text).render(node).expect("the site has this node");
+    for file in files {
+        assert_eq!(file.mode, 0o644, "{}", file.path);
+        insta::assert_snapshot!(
+            format!("{prefix}-{node}-{}", file.path.replace('/', "-")),
+            file.contents
+        );
+    }
+}
+
+#[test]
+fn default_gateway() {
+    snapshot_node(DEFAULT, "default", "gateway");
+}
+
+#[test]
+fn default_internal() {
+    snapshot_node(DEFAULT, "default", "internal");
+}
+
+#[test]
+fn full_gateway() {
+    snapshot_node(FULL, "full", "edge-1");
+}
+
+#[test]
+fn full_internal() {
+    snapshot_node(FULL, "full", "inner");
+}
+
+#[test]
+fn two_renderings_are_the_same_bytes() {
+    for node in ["edge-1", "edge-2", "inner"] {
+        assert_eq!(site(FULL).render(node), site(FULL).render(node));
+    }
+}
+
+#[test]
+fn defaults_are_what_the_example_states() {
+    let without: String = DEFAULT
+        .split("[tls]")
+        .next()
+        .expect("the example has [tls]")
+        .to_owned();
+    for node in ["gateway", "internal"] {
+        assert_eq!(site(&without).render(node), site(DEFAULT).render(node));
+    }
+}
+
+#[test]
+fn an_unknown_node_is_named_with_the_known_ones() {
+    let error = site(DEFAULT).render("gatway").expect_err("there is no such node");
+    insta::assert_snapshot!(error.to_string(), @"the site example has no node `gatway`; its nodes are: gateway, internal");
+}
+
+#[test]
+fn matrix_of_both() {
+    insta::assert_snapshot!("default-matrix", postern_site::matrix_text(&site(DEFAULT)));
+    insta::assert_snapshot!("full-matrix", postern_site::matrix_text(&site(FULL)));
+}
+
+#[test]
+fn zone_lines_with_and_without_keys() {
+    let known = [
+        postern_site::DkimRecord {
+            name: "postern-rsa._domainkey.example.org".into(),
+            value: format!("v=DKIM1; k=rsa; p={}", "A".repeat(392)),
+        },
+        postern_site::DkimRecord {
+            name: "postern-ed25519._domainkey.example.org.".into(),
+            value: "v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=".into(),
+        },
+    ];
+    insta::assert_snapshot!("default-dns", postern_site::zone_lines(&site(DEFAULT), &known));
+    insta::assert_snapshot!("full-dns", postern_site::zone_lines(&site(FULL), &[]));
+}
