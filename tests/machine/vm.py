@@ -48,6 +48,7 @@ class Node:
         self.qemu = None
         self.boots = 0
         self.boot_offset = 0          # where in the journal this boot begins
+        self.reboots = True           # False: a restart of the guest ends QEMU
 
     def prepare(self):
         """Makes overlay, firmware variables and taps."""
@@ -95,6 +96,8 @@ class Node:
             "-qmp", f"unix:{name}.qmp,server=on,wait=off",
             "-smbios", f"type=11,value={KERNEL_ARGUMENTS}",
         ]
+        if not self.reboots:
+            command.append("-no-reboot")
         for path in self.smbios:
             command += ["-smbios", f"type=11,path={path}"]
         for zone, mac in self.links.items():
