@@ -1,6 +1,6 @@
 //! Capabilities: a relay process needs none, whoever started it.
 //!
-//! Shrinking the bounding set takes CAP_SETPCAP, which an ordinary user has not; there the bounding set stays as
+//! Shrinking the bounding set takes `CAP_SETPCAP`, which an ordinary user has not; there the bounding set stays as
 //! it is, and is out of reach: it only matters to an exec, and `no_new_privs` together with the system call filter
 //! leave none.
 

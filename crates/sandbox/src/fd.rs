@@ -1,4 +1,4 @@
-//! One descriptor inside one packet (unix(7), SCM_RIGHTS), over a `SOCK_SEQPACKET` socket.
+//! One descriptor inside one packet (unix(7), `SCM_RIGHTS`), over a `SOCK_SEQPACKET` socket.
 //!
 //! Both calls are a single system call and never block: with nothing to do they answer
 //! [`io::ErrorKind::WouldBlock`], so that tokio's `AsyncFd::try_io` drives them.
@@ -13,7 +13,7 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, s
 /// The largest packet that either side of a handover sends or takes, in octets; below the kernel's default send buffer.
 pub const MAX_PACKET: usize = 128 * 1024;
 
-/// The most descriptors that the kernel puts into one packet (SCM_MAX_FD).
+/// The most descriptors that the kernel puts into one packet (`SCM_MAX_FD`).
 const KERNEL_MAX_DESCRIPTORS: usize = 253;
 
 /// A packet that arrived. `bytes` of length 0 without a descriptor is the end of the connection.

@@ -1,16 +1,16 @@
-//! The descriptors a process was started with (sd_listen_fds(3)): the named ones are taken, all others closed.
+//! The descriptors a process was started with (`sd_listen_fds(3)`): the named ones are taken, all others closed.
 
 use std::{
     env, fs, io,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{FromRawFd, OwnedFd, RawFd},
     os::unix::process::parent_id,
     process,
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 
-/// The first descriptor that a service manager passes (SD_LISTEN_FDS_START).
+/// The first descriptor that a service manager passes (`SD_LISTEN_FDS_START`).
 const FIRST: RawFd = 3;
 /// The service manager's variables.
 pub(crate) const PID: &str = "LISTEN_PID";
@@ -29,7 +29,7 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 pub struct Inherited {
     /// Its name; `unknown` where the unit gave none.
     pub name: String,
-    /// The descriptor, close-on-exec.
+    /// The descriptor, close-on-exec and non-blocking.
     pub fd: OwnedFd,
 }
 
@@ -189,10 +189,16 @@ fn take(raw: RawFd, name: String) -> Result<Inherited, ListenError> {
     // SAFETY: it is open (just asked), it was passed to this process by number and so belongs to no value inside
     // it, and TAKEN and the ascending order let each number be taken once.
     let fd = unsafe { OwnedFd::from_raw_fd(raw) };
-    match fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)) {
-        Ok(_) => Ok(Inherited { name, fd }),
+    let set = || -> nix::Result<()> {
+        fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+        let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
+        fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+        Ok(())
+    };
+    match set() {
+        Ok(()) => Ok(Inherited { name, fd }),
         Err(e) => Err(ListenError::Descriptor {
-            fd: fd.as_raw_fd(),
+            fd: raw,
             name,
             source: e.into(),
         }),

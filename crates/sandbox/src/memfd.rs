@@ -1,4 +1,4 @@
-//! Messages in sealed memory (memfd_create(2)): once sealed, neither side can change, grow or shrink them, so that
+//! Messages in sealed memory (`memfd_create(2)`): once sealed, neither side can change, grow or shrink them, so that
 //! what the receiver checked is what it reads.
 
 use std::{

@@ -1,8 +1,8 @@
 //! The system call filters: compiled from the tables in [`crate::syscalls`], installed in three layers.
 //!
-//! The kernel runs all layers and takes the strictest answer: the tripwire kills, the allow-list refuses with EPERM
-//! what no group names, and `clone3` answers ENOSYS: its flags lie in memory where a filter cannot look, and libc
-//! then falls back to `clone`, whose flags can be checked.
+//! The kernel runs all layers and takes the strictest answer: `clone3` answers ENOSYS (its flags lie in memory where
+//! a filter cannot look, and libc then falls back to `clone`, whose flags can be checked), the tripwire kills, and the
+//! allow-list refuses with EPERM what no group names. The allow-list goes on last, as it forbids installing more.
 
 use std::collections::BTreeMap;
 
@@ -21,10 +21,18 @@ type Rules = BTreeMap<c_long, Vec<SeccompRule>>;
 
 /// Installs the layers for this thread and all it will start. Returns how many system calls the allow-list names.
 pub(crate) fn install(groups: &[&'static Group], pid: u32) -> Result<usize, SandboxError> {
-    let allowed = rules("allow-list", groups, pid)?;
+    let mut allowed = rules("allow-list", groups, pid)?;
     let count = allowed.len();
-    let tripwire = rules("tripwire", &[&TRIPWIRE], pid)?;
+    // Left to its own layer, whose ENOSYS would lose against a newer EPERM.
     let clone3 = Rules::from([(libc::SYS_clone3, Vec::new())]);
+    allowed.extend(clone3.clone());
+    let tripwire = rules("tripwire", &[&TRIPWIRE], pid)?;
+    layer(
+        "clone3",
+        clone3,
+        SeccompAction::Allow,
+        SeccompAction::Errno(errno(libc::ENOSYS)),
+    )?;
     layer(
         "tripwire",
         tripwire,
@@ -36,13 +44,6 @@ pub(crate) fn install(groups: &[&'static Group], pid: u32) -> Result<usize, Sand
         allowed,
         SeccompAction::Errno(errno(libc::EPERM)),
         SeccompAction::Allow,
-    )?;
-    // The newest of equally strict answers counts, so this layer goes on last.
-    layer(
-        "clone3",
-        clone3,
-        SeccompAction::Allow,
-        SeccompAction::Errno(errno(libc::ENOSYS)),
     )?;
     Ok(count)
 }

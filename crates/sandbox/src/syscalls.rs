@@ -64,6 +64,10 @@ const fn any(number: c_long) -> Call {
 /// The type argument of `socket` carries flags above its low four bits.
 const TYPE: libc::c_int = 0xf;
 
+/// ioctl(2) numbers of the generic table, as C ints (libc has them as longs).
+const FIONBIO: libc::c_int = 0x5421;
+const FIOCLEX: libc::c_int = 0x5451;
+
 /// What any tokio program does while it runs.
 pub(crate) static RUNTIME: Group = Group {
     reason: "memory, clocks, randomness, signals, descriptors already held, and the event loop of a tokio program",
@@ -116,8 +120,8 @@ pub(crate) static RUNTIME: Group = Group {
         Call(libc::SYS_fcntl, &[is(1, libc::F_GETFL)]),
         Call(libc::SYS_fcntl, &[is(1, libc::F_SETFL)]),
         Call(libc::SYS_fcntl, &[is(1, libc::F_DUPFD_CLOEXEC)]),
-        Call(libc::SYS_ioctl, &[is(1, libc::FIONBIO as libc::c_int)]),
-        Call(libc::SYS_ioctl, &[is(1, libc::FIOCLEX as libc::c_int)]),
+        Call(libc::SYS_ioctl, &[is(1, FIONBIO)]),
+        Call(libc::SYS_ioctl, &[is(1, FIOCLEX)]),
         // Reading our own limits (stack size of new threads), not setting any.
         Call(libc::SYS_prlimit64, &[is(0, 0), is(2, 0)]),
         #[cfg(target_arch = "x86_64")]
