@@ -6,7 +6,7 @@
 //!
 //! Beside it stand the few things that the walls force on the processes behind them, and which need either `unsafe`
 //! or care with descriptors: taking over the descriptors that a service manager passed ([`listen_fds`]), local
-//! packet sockets ([`seqpacket`]), one descriptor inside a packet ([`fd`]), messages in sealed memory ([`memfd`]), and
+//! packet sockets ([`packet`] on tokio, [`seqpacket`] without), one descriptor inside a packet ([`fd`]), messages in sealed memory ([`memfd`]), and
 //! starting the same walls without a service manager ([`child`]).
 //!
 //! This is the only crate of the workspace that may use `unsafe`; each block says why it is sound.
@@ -20,6 +20,7 @@ pub mod fd;
 mod inherited;
 mod landlock;
 pub mod memfd;
+pub mod packet;
 mod policy;
 mod seccomp;
 pub mod seqpacket;

@@ -1,4 +1,8 @@
 //! What somebody who took a process over would try.
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "C's constants and sizes, all small"
+)]
 
 use std::{
     fs::{self, File},
@@ -53,8 +57,11 @@ const fn queue(name: &'static str, end: End, run: fn(&Around, Prepared) -> io::R
     }
 }
 
-const fn prepared(attempt: Attempt, prepare: fn(&Around) -> Prepared) -> Attempt {
-    Attempt { prepare, ..attempt }
+impl Attempt {
+    const fn after(mut self, prepare: fn(&Around) -> Prepared) -> Self {
+        self.prepare = prepare;
+        self
+    }
 }
 
 fn nothing(_: &Around) -> Prepared {
@@ -125,11 +132,11 @@ pub(crate) static ALL: &[Attempt] = &[
                 ptr::null_mut::<u8>(),
                 ptr::null_mut::<u8>(),
             )
-        } as i32)
+        })
     }),
     smtpd("read another process's memory", Killed, |_, _| {
         // SAFETY: with no vectors nothing is read or written.
-        answer(unsafe { libc::process_vm_readv(libc::getpid(), ptr::null(), 0, ptr::null(), 0, 0) } as i32)
+        answer(unsafe { libc::process_vm_readv(libc::getpid(), ptr::null(), 0, ptr::null(), 0, 0) as i64 })
     }),
     smtpd("signal the parent", Errno(libc::EPERM), |_, _| {
         // SAFETY: signal 0 only asks.
@@ -137,7 +144,7 @@ pub(crate) static ALL: &[Attempt] = &[
     }),
     smtpd("signal a thread of the parent", Errno(libc::EPERM), |_, _| {
         // SAFETY: signal 0 only asks.
-        answer(unsafe { libc::syscall(libc::SYS_tgkill, libc::getppid(), libc::getppid(), 0) } as i32)
+        answer(unsafe { libc::syscall(libc::SYS_tgkill, libc::getppid(), libc::getppid(), 0) })
     }),
     smtpd("map executable memory", Errno(libc::EPERM), |_, _| {
         map(libc::PROT_READ | libc::PROT_EXEC).map(drop)
@@ -161,22 +168,19 @@ pub(crate) static ALL: &[Attempt] = &[
     }),
     smtpd("clone3", Errno(libc::ENOSYS), |_, _| {
         // SAFETY: the kernel refuses a null argument block; that it does so shows that the call arrived.
-        match answer(unsafe { libc::syscall(libc::SYS_clone3, ptr::null::<u8>(), 0) } as i32) {
+        match answer(unsafe { libc::syscall(libc::SYS_clone3, ptr::null::<u8>(), 0) }) {
             Err(e) if e.raw_os_error() == Some(libc::EINVAL) => Ok(()),
             other => other,
         }
     }),
     smtpd("io_uring", Killed, |_, _| {
         // SAFETY: the kernel refuses a null parameter block; that it does so shows that the call arrived.
-        match answer(unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, ptr::null::<u8>()) } as i32) {
+        match answer(unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, ptr::null::<u8>()) }) {
             Err(e) if e.raw_os_error() == Some(libc::EFAULT) => Ok(()),
             other => other,
         }
     }),
-    prepared(
-        smtpd("use a capability", Errno(libc::EPERM), |_, socket| mark(&socket)),
-        own_namespace,
-    ),
+    smtpd("use a capability", Errno(libc::EPERM), |_, socket| mark(&socket)).after(own_namespace),
     queue("queue: become a shell", Killed, |_, _| {
         Err(Command::new("/bin/sh").args(["-c", "exit 0"]).exec())
     }),
@@ -186,14 +190,12 @@ pub(crate) static ALL: &[Attempt] = &[
     queue("queue: write outside the spool", Errno(libc::EACCES), |a, _| {
         File::create(a.outside.join("made")).map(drop)
     }),
-    prepared(
-        queue(
-            "queue: move mail out of the spool",
-            Errno(libc::EACCES),
-            |a, _| fs::rename(a.spool.join("mail"), a.outside.join("mail")),
-        ),
-        |a| Some(File::create(a.spool.join("mail")).expect("a file").into()),
-    ),
+    queue(
+        "queue: move mail out of the spool",
+        Errno(libc::EACCES),
+        |a, _| fs::rename(a.spool.join("mail"), a.outside.join("mail")),
+    )
+    .after(|a| Some(File::create(a.spool.join("mail")).expect("a file").into())),
     queue("queue: leave the spool by a link", Errno(libc::EPERM), |a, _| {
         symlink("/etc", a.spool.join("link"))?;
         fs::remove_file(a.spool.join("link"))
@@ -253,8 +255,8 @@ pub(crate) fn listen_abstract(spool: &std::path::Path) -> UnixListener {
         .expect("an abstract socket")
 }
 
-fn answer(result: i32) -> io::Result<()> {
-    if result < 0 {
+fn answer(result: impl Into<i64>) -> io::Result<()> {
+    if result.into() < 0 {
         Err(Error::last_os_error())
     } else {
         Ok(())
@@ -322,7 +324,7 @@ fn fast_open(port: u16) -> io::Result<()> {
             size_of_val(&address) as u32,
         )
     };
-    answer(sent as i32)
+    answer(sent as i64)
 }
 
 fn map(protection: i32) -> io::Result<*mut libc::c_void> {

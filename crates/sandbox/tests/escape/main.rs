@@ -51,8 +51,8 @@ pub(crate) enum End {
 }
 
 /// The child's exit status for an attempt that failed with a given errno, so that 0 means success.
-const ERRNO_BASE: i32 = 100;
-const BROKEN: i32 = 99;
+const ERRNO_BASE: u8 = 100;
+const BROKEN: u8 = 99;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -96,7 +96,7 @@ fn main() -> ExitCode {
             expect(&start(&around, "open", attempt.name), |s| s.code() == Some(0)),
         );
         let verdict = expect(&start(&around, "walled", attempt.name), |s| match attempt.end {
-            End::Errno(errno) => s.code() == Some(ERRNO_BASE + errno),
+            End::Errno(errno) => s.code() == Some(i32::from(ERRNO_BASE) + errno),
             End::Killed => s.signal() == Some(libc::SIGSYS),
         });
         check(&format!("{} ends in {:?}", attempt.name, attempt.end), verdict);
@@ -136,8 +136,10 @@ fn expect(output: &Output, good: impl Fn(&ExitStatus) -> bool) -> Result<(), Str
     }
     let meaning = match output.status.code() {
         Some(0) => "it succeeded".to_owned(),
-        Some(BROKEN) => "the case itself broke".to_owned(),
-        Some(code) if code >= ERRNO_BASE => std::io::Error::from_raw_os_error(code - ERRNO_BASE).to_string(),
+        Some(code) if code == i32::from(BROKEN) => "the case itself broke".to_owned(),
+        Some(code) if code >= i32::from(ERRNO_BASE) => {
+            std::io::Error::from_raw_os_error(code - i32::from(ERRNO_BASE)).to_string()
+        }
         _ => output.status.to_string(),
     };
     Err(format!(
@@ -178,13 +180,16 @@ fn child(mode: &str, name: &str) -> ExitCode {
         && let Err(e) = (attempt.policy)(&around).enforce()
     {
         eprintln!("{e}");
-        return ExitCode::from(BROKEN as u8);
+        return ExitCode::from(BROKEN);
     }
     match (attempt.run)(&around, prepared) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("{e}");
-            ExitCode::from((ERRNO_BASE + e.raw_os_error().unwrap_or(libc::EIO)) as u8)
+            ExitCode::from(
+                u8::try_from(e.raw_os_error().unwrap_or(libc::EIO))
+                    .map_or(BROKEN, |errno| ERRNO_BASE + errno),
+            )
         }
     }
 }

@@ -25,7 +25,7 @@ pub(crate) static ALL: &[Case] = &[
         assert!(report.landlock_abi >= 4, "{report}");
     }),
     ("walls refuse a process with threads", |a| {
-        thread::spawn(|| thread::sleep(Duration::from_secs(60)));
+        thread::spawn(|| thread::sleep(Duration::from_mins(1)));
         let error = a.smtpd().enforce().expect_err("two threads run");
         assert!(matches!(error, SandboxError::Threads { threads: 2 }), "{error}");
     }),
@@ -101,19 +101,21 @@ pub(crate) static ALL: &[Case] = &[
         assert!(status.expect("started").success());
     }),
     ("a damaged announcement is an error", |_| {
-        // SAFETY: this process has a single thread.
-        unsafe {
-            env::set_var(
-                "POSTERN_LISTEN_PARENT",
-                std::os::unix::process::parent_id().to_string(),
+        let status = Command::new(env::current_exe().expect("this program"))
+            .args(["work", "child: refuses a damaged announcement"])
+            .env("POSTERN_LISTEN_PARENT", std::process::id().to_string())
+            .env("POSTERN_LISTEN_FDS", "mx=three")
+            .status();
+        assert!(status.expect("started").success());
+    }),
+    ("child: refuses a damaged announcement", |_| {
+        if env::var_os("POSTERN_LISTEN_FDS").is_some() {
+            let error = listen_fds().expect_err("not a number");
+            assert!(
+                error.to_string().contains("POSTERN_LISTEN_FDS=mx=three"),
+                "{error}"
             );
-            env::set_var("POSTERN_LISTEN_FDS", "mx=three");
         }
-        let error = listen_fds().expect_err("not a number");
-        assert!(
-            error.to_string().contains("POSTERN_LISTEN_FDS=mx=three"),
-            "{error}"
-        );
     }),
 ];
 

@@ -10,9 +10,9 @@ use std::{
     time::Duration,
 };
 
-use postern_sandbox::{Policy, fd, memfd, seqpacket};
+use postern_sandbox::{Policy, memfd, packet, seqpacket};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, unix::AsyncFd},
+    io::{AsyncReadExt, AsyncWriteExt},
     runtime::Builder,
     signal::unix::{SignalKind, signal},
 };
@@ -109,21 +109,16 @@ fn smtpd_hands_over(around: &Around) {
         .build()
         .expect("a runtime")
         .block_on(async move {
-            let smtpd = AsyncFd::register(seqpacket::connect(&path).expect("connected")).expect("async");
-            let queue = AsyncFd::register(seqpacket::accept(&listener).expect("accepted")).expect("async");
-            assert_eq!(seqpacket::peer_uid(&queue).expect("credentials"), around_uid());
+            let listener = packet::Listener::new(listener).expect("a listener");
+            let smtpd = packet::Connection::connect(&path).await.expect("connected");
+            let queue = listener.accept().await.expect("accepted");
+            assert_eq!(seqpacket::peer_uid(&queue).expect("credentials"), own_uid());
             let message = memfd::sealed(b"Subject: x\r\n\r\n").expect("sealed");
-            let mut guard = smtpd.writable().await.expect("writable");
-            guard
-                .try_io(|s| fd::send_with_fd(s.get_ref(), b"{}", Some(message.as_fd())))
-                .expect("ready")
-                .expect("sent");
             let mut buffer = [0; 64];
-            let mut guard = queue.readable().await.expect("readable");
-            let packet = guard
-                .try_io(|s| fd::recv_with_fd(s.get_ref(), &mut buffer))
-                .expect("ready")
-                .expect("received");
+            let (sent, packet) =
+                tokio::join!(smtpd.send(b"{}", Some(message.as_fd())), queue.recv(&mut buffer));
+            sent.expect("sent");
+            let packet = packet.expect("received");
             assert_eq!((packet.len, &buffer[..2]), (2, &b"{}"[..]));
             assert_eq!(
                 memfd::read(packet.fd.expect("a descriptor"), 100).expect("read"),
@@ -133,7 +128,7 @@ fn smtpd_hands_over(around: &Around) {
 }
 
 /// The user of this process, asked through a socket: getuid is not among smtpd's calls.
-fn around_uid() -> u32 {
+fn own_uid() -> u32 {
     let (a, _b) = seqpacket::pair().expect("a pair");
     seqpacket::peer_uid(a).expect("credentials")
 }
