@@ -7,20 +7,21 @@
 //! is its provenance; the packet cannot say otherwise.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, bind, connect, listen,
-    sendmsg, setsockopt, socket, sockopt,
-};
+use postern_sandbox::{fd, memfd, seqpacket};
 use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 
-/// Largest packet in octets: an envelope of some 500 recipients with long addresses.
-pub const MAX_PACKET: usize = 160 * 1024;
+/// Largest packet in octets: an envelope of some 400 recipients with long addresses.
+pub const MAX_PACKET: usize = fd::MAX_PACKET;
+
+/// Wait between two tries to connect to a queue that is busy accepting.
+const BACKLOG_PAUSE: Duration = Duration::from_millis(5);
 
 /// What smtpd knows of a message besides its octets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,19 +174,11 @@ impl Client {
         }
         let stream = self.send(&packet, message).await?;
         let mut answer = vec![0; 4096];
-        let length = stream
-            .async_io(Interest::READABLE, || {
-                Ok(nix::sys::socket::recv(
-                    stream.as_raw_fd(),
-                    &mut answer,
-                    MsgFlags::MSG_DONTWAIT,
-                )?)
-            })
-            .await?;
-        if length == 0 {
+        let packet = receive_packet(&stream, &mut answer).await?;
+        if packet.len == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
-        let reply = serde_json::from_slice(&answer[..length])?;
+        let reply = serde_json::from_slice(&answer[..packet.len])?;
         self.idle
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -203,7 +196,7 @@ impl Client {
                 return Ok(stream);
             }
         }
-        let stream = open(&self.path).map_err(|source| HandoverError::Connect {
+        let stream = open(&self.path).await.map_err(|source| HandoverError::Connect {
             path: self.path.clone(),
             source,
         })?;
@@ -212,29 +205,17 @@ impl Client {
     }
 }
 
-/// A new SEQPACKET socket whose send buffer takes a packet.
-fn seqpacket() -> io::Result<OwnedFd> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    Ok(socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?)
-}
-
-fn open(path: &Path) -> io::Result<UnixStream> {
-    let socket = seqpacket()?;
-    setsockopt(&socket, sockopt::SndBuf, &(MAX_PACKET + 4096))?;
-    connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
-    UnixStream::from_std(std::os::unix::net::UnixStream::from(socket))
-}
-
-/// Binds a handover socket at `path` for `run`; an appliance gets its sockets from systemd.
-pub fn bind_at(path: &Path) -> io::Result<OwnedFd> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+async fn open(path: &Path) -> io::Result<UnixStream> {
+    loop {
+        match seqpacket::connect(path) {
+            Ok(socket) => return UnixStream::from_std(std::os::unix::net::UnixStream::from(socket)),
+            // The queue's backlog is full; it accepts as fast as it can.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                tokio::time::sleep(BACKLOG_PAUSE).await
+            }
+            Err(error) => return Err(error),
+        }
     }
-    let socket = seqpacket()?;
-    bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
-    listen(&socket, Backlog::new(1024).unwrap_or(Backlog::MAXCONN))?;
-    Ok(socket)
 }
 
 /// Sends one packet, with a descriptor beside it or without.
@@ -243,21 +224,16 @@ async fn send_packet(
     packet: &[u8],
     descriptor: Option<BorrowedFd<'_>>,
 ) -> io::Result<()> {
-    let raw = descriptor.map(|descriptor| [descriptor.as_raw_fd()]);
     stream
         .async_io(Interest::WRITABLE, || {
-            let control = raw.as_ref().map(|raw| ControlMessage::ScmRights(raw));
-            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-            let parts = [io::IoSlice::new(packet)];
-            sendmsg::<UnixAddr>(
-                stream.as_fd().as_raw_fd(),
-                &parts,
-                control.as_slice(),
-                flags,
-                None,
-            )?;
-            Ok(())
+            fd::send_with_fd(stream.as_fd(), packet, descriptor)
         })
+        .await
+}
+
+async fn receive_packet(stream: &UnixStream, octets: &mut [u8]) -> io::Result<fd::Packet> {
+    stream
+        .async_io(Interest::READABLE, || fd::recv_with_fd(stream.as_fd(), octets))
         .await
 }
 
@@ -274,16 +250,55 @@ impl Listener {
 
     /// Waits for a client.
     pub async fn accept(&self) -> io::Result<Connection> {
-        Ok(Connection(self.0.accept().await?.0))
+        Ok(Connection {
+            stream: self.0.accept().await?.0,
+            buffer: vec![0; MAX_PACKET],
+        })
     }
 }
 
 /// One client of the queue.
-pub struct Connection(UnixStream);
+pub struct Connection {
+    stream: UnixStream,
+    buffer: Vec<u8>,
+}
+
+/// A handover as it arrived.
+pub struct Received {
+    /// The packet, checked for its shape.
+    pub envelope: Envelope,
+    /// Sealed memory of the size that the envelope says.
+    pub message: OwnedFd,
+}
 
 impl Connection {
+    /// The next handover; `None` when the client has gone. An error says that the client does not keep to the
+    /// protocol: it gets no answer, the connection is to be closed.
+    pub async fn receive(&mut self, max_octets: u64) -> io::Result<Option<Received>> {
+        let packet = receive_packet(&self.stream, &mut self.buffer).await?;
+        let Some(message) = packet.fd else {
+            let gone = packet.len == 0;
+            return if gone {
+                Ok(None)
+            } else {
+                Err(io::Error::other("a handover without a message"))
+            };
+        };
+        let envelope: Envelope = serde_json::from_slice(&self.buffer[..packet.len])?;
+        let size = memfd::verify(&message, max_octets)?;
+        if size != envelope.size {
+            return Err(io::Error::other(
+                "the message's size is not what its envelope says",
+            ));
+        }
+        if envelope.recipients.is_empty() {
+            return Err(io::Error::other("a handover without recipients"));
+        }
+        Ok(Some(Received { envelope, message }))
+    }
+
     /// Answers the last handover.
     pub async fn reply(&self, reply: &Reply) -> io::Result<()> {
-        send_packet(&self.0, &serde_json::to_vec(reply)?, None).await
+        send_packet(&self.stream, &serde_json::to_vec(reply)?, None).await
     }
 }

@@ -9,3 +9,4 @@ pub mod config;
 pub mod events;
 pub mod handover;
 pub mod queue;
+pub mod spool;

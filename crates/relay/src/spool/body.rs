@@ -1,0 +1,103 @@
+//! Reads a message back from its segment by its place: checked against its checksums first, then in parts, so that
+//! a message is not held in memory because it waits or is sent.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::record::{HEADER, Header, TRAILER, trailer};
+use super::recovery::SegmentFile;
+use super::scan::checksum;
+use super::writer::Body;
+use super::{Location, SpoolError, StoredMessage};
+
+/// A message in the spool, opened. It stays readable when its segment is removed meanwhile.
+#[derive(Debug)]
+pub struct Stored {
+    file: Arc<File>,
+    path: PathBuf,
+    location: Location,
+    /// The envelope and how recipients stood when the record was written.
+    pub message: StoredMessage,
+}
+
+impl Stored {
+    /// Opens the message at `location` in `segment` and checks all of it.
+    pub fn open(segment: &SegmentFile, location: Location) -> Result<Self, SpoolError> {
+        let path = segment.path.clone();
+        let read = |source| SpoolError::Read {
+            path: path.clone(),
+            source,
+        };
+        let damaged = |detail: &str| SpoolError::Damaged {
+            path: path.clone(),
+            offset: location.offset,
+            detail: detail.into(),
+        };
+        let file = File::open(&path).map_err(read)?;
+        let mut octets = [0; HEADER];
+        file.read_exact_at(&mut octets, location.offset).map_err(read)?;
+        let header = Header::decode(&octets, segment.salt).ok_or_else(|| damaged("no record begins here"))?;
+        if (header.meta_length, header.body_length) != (location.meta_length, location.body_length) {
+            return Err(damaged("its lengths are not those that were written"));
+        }
+        let mut meta = vec![0; location.meta_length as usize];
+        file.read_exact_at(&mut meta, location.offset + HEADER as u64)
+            .map_err(read)?;
+        let body = checksum(&file, body_offset(location), location.body_length).map_err(read)?;
+        let mut stored = [0; TRAILER];
+        file.read_exact_at(&mut stored, body_offset(location) + location.body_length)
+            .map_err(read)?;
+        if stored != trailer(crc32fast::hash(&meta), body) {
+            return Err(damaged("its checksum is not that of its octets"));
+        }
+        let message = serde_json::from_slice(&meta).map_err(|error| damaged(&error.to_string()))?;
+        Ok(Self {
+            file: Arc::new(file),
+            path,
+            location,
+            message,
+        })
+    }
+
+    /// Octets of the message.
+    pub fn size(&self) -> u64 {
+        self.location.body_length
+    }
+
+    /// Up to `length` octets from `offset` of the message; fewer only at its end.
+    pub fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>, SpoolError> {
+        let left = self.size().saturating_sub(offset);
+        let mut octets = vec![0; usize::try_from(left).unwrap_or(usize::MAX).min(length)];
+        self.file
+            .read_exact_at(&mut octets, body_offset(self.location) + offset)
+            .map_err(|source| SpoolError::Read {
+                path: self.path.clone(),
+                source,
+            })?;
+        Ok(octets)
+    }
+
+    /// The header section with the empty line, cut at `limit` octets.
+    pub fn header(&self, limit: usize) -> Result<Vec<u8>, SpoolError> {
+        let mut octets = self.read(0, limit)?;
+        if let Some(end) = octets.windows(4).position(|window| window == b"\r\n\r\n") {
+            octets.truncate(end + 4);
+        }
+        Ok(octets)
+    }
+
+    /// The message as something to append to the spool again.
+    pub fn body(&self) -> Body {
+        Body::File {
+            file: self.file.clone(),
+            offset: body_offset(self.location),
+            length: self.size(),
+        }
+    }
+}
+
+fn body_offset(location: Location) -> u64 {
+    location.offset + HEADER as u64 + u64::from(location.meta_length)
+}

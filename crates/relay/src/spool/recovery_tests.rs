@@ -1,0 +1,266 @@
+//! Recovery of logs that were cut or damaged at any octet: what was acknowledged and is intact is found, and what
+//! is not intact is reported.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::handover::{Envelope, Recipient};
+use crate::queue::provenance::Provenance;
+use crate::spool::Status;
+use crate::spool::body::Stored;
+use crate::spool::disk::Directory;
+use crate::spool::writer::{Body, Options, Record, Writer, segment_name};
+
+fn stored(recipients: usize) -> StoredMessage {
+    let recipient = |index| Recipient {
+        address: format!("r{index}@b.example"),
+        orcpt: None,
+        notify: None,
+    };
+    StoredMessage {
+        envelope: Envelope {
+            trace: "t".into(),
+            reverse_path: "a@a.example".into(),
+            recipients: (0..recipients).map(recipient).collect(),
+            ret: None,
+            envid: None,
+            smtputf8: false,
+            eight_bit: false,
+            peer: "192.0.2.1".into(),
+            helo: "client.example".into(),
+            tls: None,
+            authenticated_user: None,
+            return_path_proven: true,
+            size: 0,
+        },
+        provenance: Provenance::Inside,
+        arrived: 1,
+        statuses: vec![
+            Status::Due {
+                at: 1,
+                attempts: 0,
+                reply: "".into()
+            };
+            recipients
+        ],
+    }
+}
+
+fn message(id: u64, recipients: usize, body: Vec<u8>) -> Record {
+    let meta = serde_json::to_vec(&stored(recipients)).unwrap();
+    Record {
+        kind: Kind::Message,
+        id: MessageId(id),
+        meta,
+        body: Body::Octets(body.into()),
+    }
+}
+
+fn outcome(id: u64, recipients: Vec<(u32, Status)>) -> Record {
+    let meta = serde_json::to_vec(&StoredOutcome { recipients }).unwrap();
+    Record {
+        kind: Kind::Outcome,
+        id: MessageId(id),
+        meta,
+        body: Body::none(),
+    }
+}
+
+/// Writes records one request each, into a directory of its own; says where each is.
+fn write(records: Vec<Record>, options: Options) -> (tempfile::TempDir, Vec<Location>) {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = Directory::open(directory.path()).unwrap();
+    let (writer, thread) = Writer::start(Box::new(disk), options, 1, |_| ()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let places = runtime.block_on(async {
+        let mut places = Vec::new();
+        for record in records {
+            places.extend(writer.append(vec![record]).await.unwrap());
+        }
+        places
+    });
+    drop(writer);
+    thread.join().unwrap();
+    (directory, places)
+}
+
+fn end(place: &Location) -> u64 {
+    place.offset + 44 + u64::from(place.meta_length) + place.body_length
+}
+
+fn options() -> Options {
+    Options {
+        reserve_octets: 0,
+        ..Options::default()
+    }
+}
+
+/// Five messages; the fourth is done.
+fn sample() -> (tempfile::TempDir, Vec<Location>) {
+    let mut records: Vec<_> = (1..=5)
+        .map(|id| {
+            message(
+                id,
+                1,
+                format!("Subject: {id}\r\n\r\n{}", "x".repeat(id as usize * 30)).into(),
+            )
+        })
+        .collect();
+    records.insert(4, outcome(4, vec![(0, Status::Delivered)]));
+    write(records, options())
+}
+
+fn only_segment(directory: &Path) -> PathBuf {
+    recover(directory)
+        .unwrap()
+        .segments
+        .into_values()
+        .next()
+        .unwrap()
+        .path
+}
+
+fn ids(recovered: &Recovered) -> Vec<u64> {
+    recovered.messages.keys().map(|id| id.0).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn a_log_cut_at_any_octet_gives_every_whole_record(at in 0.0..1.0f64) {
+        let (directory, places) = sample();
+        let path = only_segment(directory.path());
+        let size = end(places.last().unwrap());
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+        let cut = (size as f64 * at) as u64;
+        std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(cut).unwrap();
+        let recovered = recover(directory.path()).unwrap();
+        let whole = |index: usize| end(&places[index]) <= cut;
+        let mut expected: Vec<u64> = [(0, 1), (1, 2), (2, 3), (3, 4), (5, 5)]
+            .into_iter().filter(|(index, _)| whole(*index)).map(|(_, id)| id).collect();
+        if whole(4) {
+            expected.retain(|id| *id != 4);
+        }
+        prop_assert_eq!(ids(&recovered), expected);
+        let boundary = cut == 0 || places.iter().any(|place| end(place) == cut);
+        prop_assert_eq!(recovered.damage.is_empty(), boundary);
+        prop_assert!(recovered.damage.iter().all(|(_, damage)| damage.tail));
+    }
+
+    #[test]
+    fn a_flipped_octet_costs_its_record_only_and_is_reported(at in 0.0..1.0f64, flip in 1u8..) {
+        let (directory, places) = sample();
+        let path = only_segment(directory.path());
+        let mut octets = std::fs::read(&path).unwrap();
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+        let flipped = (octets.len() as f64 * at) as usize;
+        octets[flipped] ^= flip;
+        std::fs::write(&path, octets).unwrap();
+        let recovered = recover(directory.path()).unwrap();
+        let hit = places.iter().position(|place| (flipped as u64) < end(place)).unwrap();
+        let expected: Vec<u64> = match hit {
+            4 => vec![1, 2, 3, 4, 5], // the outcome is lost: the message is sent again rather than never
+            5 => vec![1, 2, 3],
+            index => [1, 2, 3, 5].into_iter().filter(|id| *id != index as u64 + 1).collect(),
+        };
+        prop_assert_eq!(ids(&recovered), expected);
+        prop_assert_eq!(recovered.damage.len(), 1);
+        let damage = &recovered.damage[0].1;
+        prop_assert_eq!((damage.offset, damage.offset + damage.length), (places[hit].offset, end(&places[hit])));
+        prop_assert_eq!(damage.tail, hit == 5);
+    }
+}
+
+#[test]
+fn bodies_read_back_and_damage_found_later_is_an_error() {
+    let body: Vec<u8> = (0..700_000u32).map(|n| n.to_le_bytes()[0]).collect();
+    let (directory, places) = write(
+        vec![
+            message(1, 1, b"A: b\r\n\r\nc".to_vec()),
+            message(2, 1, body.clone()),
+        ],
+        options(),
+    );
+    let segment = recover(directory.path()).unwrap().segments[&1].clone();
+    let first = Stored::open(&segment, places[0]).unwrap();
+    assert_eq!(first.header(1000).unwrap(), b"A: b\r\n\r\n");
+    let second = Stored::open(&segment, places[1]).unwrap();
+    assert_eq!(second.read(0, 1_000_000).unwrap(), body);
+    assert_eq!(second.read(699_999, 10).unwrap(), body[699_999..]);
+    let mut octets = std::fs::read(&segment.path).unwrap();
+    let last = octets.len() - 100;
+    octets[last] ^= 1;
+    std::fs::write(&segment.path, octets).unwrap();
+    let error = Stored::open(&segment, places[1]).unwrap_err().to_string();
+    assert!(
+        error.contains("damaged: its checksum is not that of its octets"),
+        "{error}"
+    );
+}
+
+#[test]
+fn outcomes_of_single_recipients_are_kept_across_segments_and_copies() {
+    let due = |attempts| Status::Due {
+        at: 9,
+        attempts,
+        reply: "450 later".into(),
+    };
+    let records = vec![
+        message(1, 3, vec![b'x'; 500]),
+        outcome(1, vec![(0, Status::Delivered), (1, due(2))]),
+        message(2, 1, vec![b'x'; 500]),
+        // Carried over with what an older snapshot said: what is final stays so.
+        message(1, 3, vec![b'x'; 500]),
+        outcome(2, vec![(0, Status::Failed)]),
+        outcome(99, vec![(0, Status::Failed)]),
+    ];
+    let (directory, places) = write(
+        records,
+        Options {
+            segment_octets: 1200,
+            ..options()
+        },
+    );
+    let recovered = recover(directory.path()).unwrap();
+    assert!(recovered.segments.len() > 1);
+    assert_eq!(ids(&recovered), [1]);
+    let live = &recovered.messages[&MessageId(1)];
+    assert_eq!(live.location, places[3]);
+    let fresh = Status::Due {
+        at: 1,
+        attempts: 0,
+        reply: "".into(),
+    };
+    assert_eq!(live.message.statuses, [Status::Delivered, due(2), fresh]);
+    assert_eq!(recovered.last_id, 99);
+    assert!(recovered.damage.is_empty());
+}
+
+#[test]
+fn a_message_that_holds_records_cannot_forge_one() {
+    let (forged, places) = write(vec![message(77, 1, b"forged".to_vec())], options());
+    let octets = std::fs::read(only_segment(forged.path())).unwrap();
+    let (directory, _) = write(
+        vec![message(1, 1, octets), message(2, 1, b"x".to_vec())],
+        options(),
+    );
+    let path = only_segment(directory.path());
+    let mut octets = std::fs::read(&path).unwrap();
+    octets[20] ^= 1; // the first header: the reader must look for the next one, through the body
+    std::fs::write(&path, octets).unwrap();
+    let recovered = recover(directory.path()).unwrap();
+    assert_eq!(ids(&recovered), [2]);
+    assert_eq!(recovered.damage.len(), 1);
+    assert_eq!(places.len(), 1);
+}
+
+#[test]
+fn other_files_are_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("notes"), "x").unwrap();
+    std::fs::write(directory.path().join(segment_name(3, 4)), "").unwrap();
+    let recovered = recover(directory.path()).unwrap();
+    assert_eq!(recovered.segments.keys().collect::<Vec<_>>(), [&3]);
+    assert!(recovered.damage.is_empty());
+}

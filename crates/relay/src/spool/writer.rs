@@ -1,0 +1,402 @@
+//! Group commit: one thread owns the segment that grows. It takes all requests that wait, writes their records,
+//! flushes once, and then answers them all.
+//!
+//! A failed write or flush abandons the segment: its requests are answered with the error and the next ones get a
+//! new segment. A flush is never tried again, because after a failed one the kernel may have dropped the pages and a
+//! second would succeed without them.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::disk::{Append, Disk};
+use super::record::{Header, Kind, trailer};
+use super::{Location, MessageId};
+
+/// How the writer behaves.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// A segment that would grow beyond is closed; a single larger record gets a segment of its own.
+    pub segment_octets: u64,
+    /// Octets of the file system that messages may not use, so that outcomes can still be recorded.
+    pub reserve_octets: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            segment_octets: 64 << 20,
+            reserve_octets: 8 << 20,
+        }
+    }
+}
+
+/// Octets collected before they go to the kernel.
+const BUFFER: usize = 1 << 20;
+/// Octets of message bodies in one batch; more wait for the next flush.
+const BATCH: u64 = 32 << 20;
+
+/// One record to append.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// What it is.
+    pub kind: Kind,
+    /// Of which message.
+    pub id: MessageId,
+    /// The JSON part.
+    pub meta: Vec<u8>,
+    /// The message; empty for outcomes.
+    pub body: Body,
+}
+
+/// Where the writer takes a body from.
+#[derive(Debug, Clone)]
+pub enum Body {
+    /// From memory.
+    Octets(Arc<[u8]>),
+    /// From a file: sealed memory, or another segment when a message is carried over.
+    File {
+        /// The file.
+        file: Arc<File>,
+        /// Where the body begins.
+        offset: u64,
+        /// Its length.
+        length: u64,
+    },
+}
+
+impl Body {
+    /// No body.
+    pub fn none() -> Self {
+        Self::Octets(Arc::new([]))
+    }
+
+    fn length(&self) -> u64 {
+        match self {
+            Self::Octets(octets) => octets.len() as u64,
+            Self::File { length, .. } => *length,
+        }
+    }
+}
+
+/// Why records were not made durable.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AppendError {
+    /// Nothing was written: the disk is too full for a message.
+    #[error(
+        "the spool's file system has {free} octets left and the message needs {needed}; free space on it"
+    )]
+    Full {
+        /// What is left above the reserve.
+        free: u64,
+        /// What the records need.
+        needed: u64,
+    },
+    /// Writing failed; the segment was abandoned.
+    #[error("writing to the spool failed: {0}; see the kernel's log for errors of the disk")]
+    Io(Arc<io::Error>),
+    /// The writer has ended.
+    #[error("the spool is closed")]
+    Closed,
+}
+
+/// Where the records are: in which segment (see [`Started`]) and at which offset, in the request's order.
+type Answer = Result<Vec<Location>, AppendError>;
+
+struct Request {
+    records: Vec<Record>,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// The writer's door. Cheap to clone; the thread ends when the last clone is gone.
+#[derive(Clone)]
+pub struct Writer {
+    requests: mpsc::UnboundedSender<Request>,
+}
+
+/// A segment has been started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Started {
+    /// Its number.
+    pub segment: u64,
+    /// Its salt.
+    pub salt: u64,
+}
+
+/// Name of a segment's file.
+pub fn segment_name(segment: u64, salt: u64) -> String {
+    format!("{segment:016x}-{salt:016x}.segment")
+}
+
+impl Writer {
+    /// Starts the thread. The first segment it makes is `next_segment`. `started` is called for each new segment
+    /// before any record in it is acknowledged.
+    pub fn start(
+        disk: Box<dyn Disk>,
+        options: Options,
+        next_segment: u64,
+        started: impl Fn(Started) + Send + 'static,
+    ) -> io::Result<(Self, std::thread::JoinHandle<()>)> {
+        let (requests, waiting) = mpsc::unbounded_channel();
+        let log = Log {
+            disk,
+            options,
+            next_segment,
+            started: Box::new(started),
+            open: None,
+        };
+        let thread = std::thread::Builder::new()
+            .name("spool".into())
+            .spawn(move || serve(log, waiting))?;
+        Ok((Self { requests }, thread))
+    }
+
+    /// Appends records; they are in the log in this order, and durable when this returns.
+    pub async fn append(&self, records: Vec<Record>) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        self.requests
+            .send(Request { records, answer })
+            .map_err(|_| AppendError::Closed)?;
+        answered.await.unwrap_or(Err(AppendError::Closed))
+    }
+}
+
+fn serve(mut log: Log, mut waiting: mpsc::UnboundedReceiver<Request>) {
+    while let Some(first) = waiting.blocking_recv() {
+        let mut octets = 0;
+        let mut batch = VecDeque::from([first]);
+        while octets < BATCH
+            && let Ok(request) = waiting.try_recv()
+        {
+            octets += request.records.iter().map(length).sum::<u64>();
+            batch.push_back(request);
+        }
+        log.commit(batch);
+    }
+}
+
+fn header(record: &Record) -> Option<Header> {
+    Some(Header {
+        kind: record.kind,
+        meta_length: u32::try_from(record.meta.len()).ok()?,
+        body_length: record.body.length(),
+        id: record.id,
+    })
+}
+
+fn length(record: &Record) -> u64 {
+    header(record).map_or(0, |header| header.record_length())
+}
+
+struct Log {
+    disk: Box<dyn Disk>,
+    options: Options,
+    next_segment: u64,
+    started: Box<dyn Fn(Started) + Send>,
+    open: Option<Segment>,
+}
+
+struct Segment {
+    file: Box<dyn Append>,
+    number: u64,
+    salt: u64,
+    /// Octets given to the file or in the buffer.
+    length: u64,
+    /// Octets known to be on stable storage.
+    durable: u64,
+    buffer: Vec<u8>,
+}
+
+impl Log {
+    /// Writes a batch, flushes, answers.
+    fn commit(&mut self, batch: VecDeque<Request>) {
+        let mut written: Vec<(oneshot::Sender<Answer>, Vec<Location>)> = Vec::new();
+        let mut free = None;
+        let mut requests = batch.into_iter();
+        let mut failure = None;
+        for request in requests.by_ref() {
+            if let Err(error) = self.room(&request.records, &mut free) {
+                let _ = request.answer.send(Err(error));
+                continue;
+            }
+            match request.records.iter().map(|record| self.write(record)).collect() {
+                Ok(locations) => written.push((request.answer, locations)),
+                Err(error) => {
+                    failure = Some((error, Some(request.answer)));
+                    break;
+                }
+            }
+        }
+        if failure.is_none()
+            && let Some(segment) = &mut self.open
+            && let Err(error) = segment.flush()
+        {
+            failure = Some((error, None));
+        }
+        let Some((error, answer)) = failure else {
+            for (answer, locations) in written {
+                let _ = answer.send(Ok(locations));
+            }
+            return;
+        };
+        self.abandon();
+        let error = AppendError::Io(Arc::new(error));
+        let unanswered = written.into_iter().map(|(answer, _)| answer).chain(answer);
+        for answer in unanswered.chain(requests.map(|request| request.answer)) {
+            let _ = answer.send(Err(error.clone()));
+        }
+    }
+
+    /// Whether the disk takes these records, before anything of them is written. Outcomes may use the reserve:
+    /// recording them is what empties the spool. Free space is asked for once in a batch.
+    fn room(&mut self, records: &[Record], free: &mut Option<u64>) -> Result<(), AppendError> {
+        if records.iter().all(|record| record.kind == Kind::Outcome) {
+            return Ok(());
+        }
+        let needed: u64 = records.iter().map(length).sum();
+        let left = match *free {
+            Some(left) => left,
+            None => self
+                .disk
+                .free()
+                .map_err(|error| AppendError::Io(Arc::new(error)))?,
+        };
+        let usable = left.saturating_sub(self.options.reserve_octets);
+        *free = Some(left);
+        if needed > usable {
+            return Err(AppendError::Full { free: usable, needed });
+        }
+        *free = Some(left - needed);
+        Ok(())
+    }
+
+    fn write(&mut self, record: &Record) -> io::Result<Location> {
+        let header = header(record).ok_or_else(|| io::Error::other("an envelope of more than 4 GiB"))?;
+        let full = |segment: &Segment| {
+            segment.length > 0 && segment.length + header.record_length() > self.options.segment_octets
+        };
+        if self.open.as_ref().is_some_and(full)
+            && let Some(mut closing) = self.open.take()
+        {
+            // Its records are acknowledged with this batch, so they must be durable too.
+            if let Err(error) = closing.flush() {
+                self.open = Some(closing);
+                return Err(error);
+            }
+        }
+        let segment = match &mut self.open {
+            Some(segment) => segment,
+            None => self.open.insert(Segment::create(
+                &mut *self.disk,
+                &mut self.next_segment,
+                &self.started,
+            )?),
+        };
+        let location = Location {
+            segment: segment.number,
+            offset: segment.length,
+            meta_length: header.meta_length,
+            body_length: header.body_length,
+        };
+        segment.put(&header.encode(segment.salt))?;
+        segment.put(&record.meta)?;
+        let checksum = segment.put_body(&record.body)?;
+        segment.put(&trailer(crc32fast::hash(&record.meta), checksum))?;
+        Ok(location)
+    }
+
+    /// Gives the segment up. What was durable stays; what was refused is cut off if that still works, so that it is
+    /// not delivered after a restart besides the client's own next try.
+    fn abandon(&mut self) {
+        if let Some(mut segment) = self.open.take() {
+            let _ = segment.file.cut(segment.durable);
+            if segment.durable == 0 {
+                let _ = self.disk.remove(&segment_name(segment.number, segment.salt));
+            }
+        }
+    }
+}
+
+impl Segment {
+    fn create(disk: &mut dyn Disk, next: &mut u64, started: &dyn Fn(Started)) -> io::Result<Self> {
+        let mut salt = [0; 8];
+        aws_lc_rs::rand::fill(&mut salt).map_err(|_| io::Error::other("no random numbers"))?;
+        let (number, salt) = (*next, u64::from_le_bytes(salt));
+        *next += 1;
+        let name = segment_name(number, salt);
+        let file = disk.create(&name)?;
+        if let Err(error) = disk.sync() {
+            let _ = disk.remove(&name);
+            return Err(error);
+        }
+        started(Started {
+            segment: number,
+            salt,
+        });
+        Ok(Self {
+            file,
+            number,
+            salt,
+            length: 0,
+            durable: 0,
+            buffer: Vec::new(),
+        })
+    }
+
+    fn put(&mut self, octets: &[u8]) -> io::Result<()> {
+        self.buffer.extend_from_slice(octets);
+        self.length += octets.len() as u64;
+        if self.buffer.len() >= BUFFER {
+            self.drain()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn put_body(&mut self, body: &Body) -> io::Result<u32> {
+        match body {
+            Body::Octets(octets) => {
+                self.put(octets)?;
+                Ok(crc32fast::hash(octets))
+            }
+            Body::File { file, offset, length } => {
+                let mut checksum = crc32fast::Hasher::new();
+                let mut chunk = vec![0; usize::try_from(*length).unwrap_or(BUFFER).min(BUFFER / 4)];
+                let mut at = 0;
+                while at < *length {
+                    let take = usize::try_from(length - at)
+                        .unwrap_or(usize::MAX)
+                        .min(chunk.len());
+                    file.read_exact_at(&mut chunk[..take], offset + at)?;
+                    checksum.update(&chunk[..take]);
+                    self.put(&chunk[..take])?;
+                    at += take as u64;
+                }
+                Ok(checksum.finalize())
+            }
+        }
+    }
+
+    fn drain(&mut self) -> io::Result<()> {
+        self.file.append(&self.buffer)?;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.durable < self.length {
+            self.drain()?;
+            self.file.flush()?;
+            self.durable = self.length;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;
