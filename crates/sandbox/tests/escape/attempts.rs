@@ -3,6 +3,8 @@
     clippy::cast_possible_truncation,
     reason = "C's constants and sizes, all small"
 )]
+#![allow(clippy::unnecessary_wraps, reason = "one signature for all")]
+#![allow(clippy::disallowed_methods, reason = "exec is what must fail")]
 
 use std::{
     fs::{self, File},
