@@ -243,7 +243,7 @@ fn links(site: &Site, node: &Node, report: &mut Report) {
                     link.zone.as_str()
                 ),
                 format!(
-                    "remove it: a {role} stands between {} and {} only",
+                    "remove it: a node with the role {role} stands between {} and {} only",
                     wanted[0].as_str(),
                     wanted[1].as_str()
                 ),

@@ -136,8 +136,8 @@ impl fmt::Display for Diagnostics {
             writeln!(f, "{diagnostic}")?;
         }
         match self.list.len() {
-            1 => write!(f, "1 error; nothing was changed"),
-            n => write!(f, "{n} errors; nothing was changed"),
+            1 => write!(f, "1 error"),
+            n => write!(f, "{n} errors"),
         }
     }
 }

@@ -17,7 +17,7 @@ pub(crate) fn site(text: &str, report: &mut Report) -> Option<Site> {
     if !errors.is_empty() {
         for error in errors {
             let remedy =
-                "mend the TOML of this line; a string stands in double quotes, a list in square brackets";
+                "correct the TOML of this line; a string stands in double quotes, a list in square brackets";
             report.add(error.span().unwrap_or(0..0), error.message(), remedy);
         }
         return None;
@@ -74,7 +74,7 @@ fn required_section<T>(root: &mut Reader<'_, '_>, key: &'static str, read: Secti
     }
     if root.key_span(key).is_none() {
         root.missing(
-            key,
+            &format!("[{key}]"),
             &format!("add a section [{key}]; docs/site.example.toml shows a whole file"),
         );
     }
@@ -146,7 +146,7 @@ fn nodes(root: &mut Reader<'_, '_>) -> Option<Vec<Node>> {
     let Some(tables) = root.tables("node") else {
         if root.key_span("node").is_none() {
             root.missing(
-                "node",
+                "[[node]]",
                 "add a [[node]] for the gateway and one for the internal node",
             );
         }

@@ -238,5 +238,5 @@ fn is_near(known: &str, written: &str) -> bool {
             row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
         }
     }
-    row[written.len()] <= 2.min(known.len() / 2)
+    row[written.len()] <= 2.min(known.len() / 3)
 }

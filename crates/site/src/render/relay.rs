@@ -20,12 +20,16 @@ pub(super) fn render(site: &Site, node: &Node) -> String {
 }
 
 fn common(site: &Site, node: &Node) -> String {
-    // Only the gateway counts messages per client address: behind it one address stands for many senders.
-    let per_hour = if node.role() == Role::Gateway {
-        *site.policy.messages_per_hour
-    } else {
-        0
+    // Only the gateway counts messages per client address: the gateway itself is one address for many senders,
+    // and so is the internal mail server to the gateway.
+    let (per_hour, own) = match node.role() {
+        Role::Gateway => (*site.policy.messages_per_hour, site.mail_server_addresses()),
+        Role::Internal => (0, Vec::new()),
     };
+    let listed = own
+        .iter()
+        .map(ToString::to_string)
+        .chain(site.policy.listed_peers.iter().map(peer));
     format!(
         "role = {role}
 hostname = {hostname}
@@ -55,7 +59,7 @@ listed-peers = {listed}
         postmaster = quoted(&site.postmaster()),
         size = *site.policy.max_message_size,
         recipients = *site.policy.max_recipients,
-        listed = peers(&site.policy.listed_peers),
+        listed = quoted_list(listed),
     )
 }
 
@@ -250,12 +254,11 @@ ca = \"ca.crt\"
     )
 }
 
-fn peers(list: &[At<IpNet>]) -> String {
-    quoted_list(list.iter().map(|peer| {
-        if peer.prefix_len() == peer.max_prefix_len() {
-            peer.addr().to_string()
-        } else {
-            peer.to_string()
-        }
-    }))
+/// An address without its full prefix length, or a network.
+fn peer(net: &At<IpNet>) -> String {
+    if net.prefix_len() == net.max_prefix_len() {
+        net.addr().to_string()
+    } else {
+        net.to_string()
+    }
 }
