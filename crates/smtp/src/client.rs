@@ -1,0 +1,349 @@
+//! The client side of a session, for SMTP (RFC 5321) and LMTP (RFC 2033), with PIPELINING (RFC 2920).
+//!
+//! Enters: octets, and envelopes to deliver. Leaves: one [`Step`] after the other, and for every recipient an
+//! [`Outcome`] that rests on the reply of the server. The steps of a session, in order:
+//!
+//! 1. greeting, EHLO or LHLO, STARTTLS if the route asks for it, EHLO again;
+//! 2. [`Step::Ready`]: the caller delivers an envelope, verifies recipients, or quits;
+//! 3. MAIL, RCPT and DATA, in one flight where the server offers PIPELINING;
+//! 4. the content, strictly checked, then one reply (SMTP) or one for each recipient (LMTP);
+//! 5. [`Step::Done`], and on to 2 again.
+
+mod extensions;
+mod transaction;
+mod types;
+
+use std::collections::VecDeque;
+
+use crate::content::ContentError;
+use crate::replies;
+use crate::reply::{Parser, Reply};
+use transaction::Transaction;
+
+pub use extensions::Extensions;
+pub use types::{Config, Dialect, Envelope, Failure, Outcome, Recipient, Tls};
+
+/// What the caller is to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// All input is taken: read more.
+    NeedInput,
+    /// Write the octets.
+    Send(Vec<u8>),
+    /// Do the handshake, then call [`Session::tls_established`]; if it fails, close.
+    StartTls,
+    /// Call [`Session::deliver`], [`Session::verify`] or [`Session::quit`].
+    Ready,
+    /// Give the content to [`Session::body`], then call [`Session::end_body`], writing what they append.
+    SendBody,
+    /// The transaction is over: an outcome for every recipient, in the order of the envelope.
+    Done(Vec<Outcome>),
+    /// The session cannot be used; close the connection. No envelope was under way, or none that was answered.
+    Failed(Failure),
+    /// QUIT was answered, or the server closes: close the connection.
+    Closed,
+}
+
+#[derive(Debug)]
+enum State {
+    Greeting,
+    Ehlo,
+    Helo,
+    StartTls,
+    Handshake,
+    Ready,
+    Transaction,
+    /// The transaction is over, but for RSET.
+    Reset,
+    Quit,
+    Failed(Failure),
+    Closed,
+}
+
+/// A session with a server.
+#[derive(Debug)]
+pub struct Session {
+    config: Config,
+    state: State,
+    parser: Parser,
+    outgoing: VecDeque<Step>,
+    extensions: Extensions,
+    encrypted: bool,
+    transaction: Option<Transaction>,
+}
+
+impl Session {
+    /// A session over a connection that was just made.
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            state: State::Greeting,
+            parser: Parser::default(),
+            outgoing: VecDeque::new(),
+            extensions: Extensions::default(),
+            encrypted: false,
+            transaction: None,
+        }
+    }
+
+    /// What the server offered last.
+    pub fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
+
+    /// Whether the session is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.encrypted
+    }
+
+    /// Takes octets from the front of `input` until there is something to do.
+    pub fn input(&mut self, input: &mut &[u8]) -> Step {
+        loop {
+            if let Some(step) = self.outgoing.pop_front() {
+                return step;
+            }
+            if let Some(step) = self.idle() {
+                return step;
+            }
+            match self.parser.input(input) {
+                Ok(None) => return Step::NeedInput,
+                Ok(Some(reply)) => self.reply(reply, !input.is_empty()),
+                Err(error) => self.protocol_error(&error.to_string()),
+            }
+        }
+    }
+
+    /// TLS stands: EHLO is said again, and nothing that was offered before counts (RFC 3207 section 4.2).
+    pub fn tls_established(&mut self) {
+        self.encrypted = true;
+        self.extensions = Extensions::default();
+        self.greet();
+    }
+
+    /// Delivers a message to the recipients of an envelope; to be called after [`Step::Ready`].
+    pub fn deliver(&mut self, envelope: Envelope) {
+        self.begin(envelope, true);
+    }
+
+    /// Asks what the server says to the recipients, without a message; to be called after [`Step::Ready`].
+    pub fn verify(&mut self, envelope: Envelope) {
+        self.begin(envelope, false);
+    }
+
+    /// Ends the session; to be called after [`Step::Ready`].
+    pub fn quit(&mut self) {
+        self.send("QUIT");
+        self.state = State::Quit;
+    }
+
+    /// Appends a piece of content to `out`, in the form for the wire; to be called after [`Step::SendBody`].
+    ///
+    /// On an error the connection is to be closed at once: the server has not seen the end, so it must not deliver.
+    pub fn body(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), ContentError> {
+        match &mut self.transaction {
+            Some(transaction) => transaction.stuffer.push(piece, out),
+            None => Ok(()),
+        }
+    }
+
+    /// Appends the end of the content to `out`. For errors see [`Session::body`].
+    pub fn end_body(&mut self, out: &mut Vec<u8>) -> Result<(), ContentError> {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.stuffer.finish(out)?;
+            transaction.body_sent();
+        }
+        Ok(())
+    }
+
+    /// The connection broke: the outcomes of the transaction under way; none if there was none.
+    ///
+    /// Recipients without a reply of their own may be tried again.
+    pub fn connection_lost(&mut self) -> Vec<Outcome> {
+        self.state = State::Closed;
+        self.abandon(&replies::connection_lost())
+    }
+
+    fn abandon(&mut self, reply: &Reply) -> Vec<Outcome> {
+        self.transaction
+            .take()
+            .map(|transaction| transaction.abandon(reply))
+            .unwrap_or_default()
+    }
+
+    fn begin(&mut self, envelope: Envelope, with_body: bool) {
+        if !matches!(self.state, State::Ready) {
+            let count = envelope.recipients.len();
+            let outcome = Outcome::from(replies::connection_lost());
+            self.outgoing.push_back(Step::Done(vec![outcome; count]));
+            return;
+        }
+        if envelope.recipients.is_empty() {
+            self.outgoing.push_back(Step::Done(Vec::new()));
+            return;
+        }
+        if let Some(reply) = self.extensions.refusal(&envelope, self.config.dialect) {
+            let outcome = Outcome::from(reply);
+            self.outgoing
+                .push_back(Step::Done(vec![outcome; envelope.recipients.len()]));
+            return;
+        }
+        let window = if self.config.pipelining && self.extensions.pipelining {
+            transaction::WINDOW
+        } else {
+            1
+        };
+        let transaction = Transaction::new(
+            &envelope,
+            &self.extensions,
+            self.config.dialect,
+            with_body,
+            window,
+        );
+        self.transaction = Some(transaction);
+        self.state = State::Transaction;
+        self.advance_transaction();
+    }
+
+    /// Steps that need no input.
+    fn idle(&self) -> Option<Step> {
+        match &self.state {
+            State::Ready => Some(Step::Ready),
+            State::Handshake => Some(Step::StartTls),
+            State::Failed(failure) => Some(Step::Failed(failure.clone())),
+            State::Closed => Some(Step::Closed),
+            State::Transaction if self.transaction.as_ref().is_some_and(Transaction::wants_body) => {
+                Some(Step::SendBody)
+            }
+            _ => None,
+        }
+    }
+
+    /// `more` tells whether octets follow the reply that the server should not have sent yet.
+    fn reply(&mut self, reply: Reply, more: bool) {
+        match self.state {
+            State::Greeting if reply.code.value() == 220 => self.greet(),
+            State::Greeting => self.fail(Failure::Greeting(reply)),
+            State::Ehlo => self.ehlo_reply(reply),
+            State::Helo if reply.is_positive() => self.state = State::Ready,
+            State::Helo => self.fail(Failure::Ehlo(reply)),
+            // Octets behind this reply were injected: whoever sent them wants them read as if they came through TLS.
+            State::StartTls if reply.is_positive() && more => {
+                self.protocol_error("octets follow the reply to STARTTLS");
+            }
+            State::StartTls if reply.is_positive() => self.state = State::Handshake,
+            State::StartTls => self.start_tls_refused(reply),
+            State::Transaction => self.transaction_reply(reply),
+            State::Reset if reply.is_positive() => self.state = State::Ready,
+            State::Reset | State::Quit => self.state = State::Closed,
+            State::Handshake | State::Ready | State::Failed(_) | State::Closed => {
+                self.protocol_error("a reply came that nothing asked for");
+            }
+        }
+    }
+
+    fn greet(&mut self) {
+        let verb = match self.config.dialect {
+            Dialect::Smtp => "EHLO",
+            Dialect::Lmtp => "LHLO",
+        };
+        let line = format!("{verb} {}", self.config.helo);
+        self.send(&line);
+        self.state = State::Ehlo;
+    }
+
+    fn ehlo_reply(&mut self, reply: Reply) {
+        if reply.is_positive() {
+            self.extensions = Extensions::parse(&reply);
+            return self.after_ehlo();
+        }
+        let old_server = self.config.dialect == Dialect::Smtp && reply.is_permanent();
+        if old_server && self.config.tls != Tls::Required {
+            let line = format!("HELO {}", self.config.helo);
+            self.send(&line);
+            self.state = State::Helo;
+        } else {
+            self.fail(Failure::Ehlo(reply));
+        }
+    }
+
+    fn after_ehlo(&mut self) {
+        if self.encrypted || self.config.tls == Tls::Never {
+            self.state = State::Ready;
+        } else if self.extensions.starttls {
+            self.send("STARTTLS");
+            self.state = State::StartTls;
+        } else if self.config.tls == Tls::Required {
+            self.fail(Failure::TlsNotOffered);
+        } else {
+            self.state = State::Ready;
+        }
+    }
+
+    fn start_tls_refused(&mut self, reply: Reply) {
+        if self.config.tls == Tls::Required {
+            self.fail(Failure::StartTls(reply));
+        } else {
+            self.state = State::Ready;
+        }
+    }
+
+    fn transaction_reply(&mut self, reply: Reply) {
+        let closes = reply.code.value() == 421;
+        let Some(transaction) = &mut self.transaction else {
+            return;
+        };
+        if !transaction.reply(&reply) {
+            return self.protocol_error("a reply came that nothing asked for");
+        }
+        if closes {
+            let outcomes = self.abandon(&reply);
+            self.outgoing.push_back(Step::Done(outcomes));
+            self.state = State::Closed;
+            return;
+        }
+        self.advance_transaction();
+    }
+
+    /// Sends what may be sent, and ends the transaction once every reply is in.
+    fn advance_transaction(&mut self) {
+        let Some(transaction) = &mut self.transaction else {
+            return;
+        };
+        let commands = transaction.commands();
+        if !commands.is_empty() {
+            self.outgoing.push_back(Step::Send(commands));
+        }
+        if let Some(outcomes) = transaction.finished() {
+            let reset = transaction.needs_reset();
+            self.transaction = None;
+            self.outgoing.push_back(Step::Done(outcomes));
+            if reset {
+                self.send("RSET");
+                self.state = State::Reset;
+            } else {
+                self.state = State::Ready;
+            }
+        }
+    }
+
+    fn protocol_error(&mut self, error: &str) {
+        let reply = replies::next_hop_protocol(error);
+        let outcomes = self.abandon(&reply);
+        if !outcomes.is_empty() {
+            self.outgoing.push_back(Step::Done(outcomes));
+        }
+        self.fail(Failure::Protocol(error.to_owned()));
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        self.state = State::Failed(failure);
+    }
+
+    fn send(&mut self, line: &str) {
+        self.outgoing
+            .push_back(Step::Send(format!("{line}\r\n").into_bytes()));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,71 @@
+//! What a server offers with EHLO (RFC 5321 section 4.1.1.1), and whether a message can go that way.
+
+use super::{Dialect, Envelope};
+use crate::replies;
+use crate::reply::Reply;
+
+/// The keywords that matter to us.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a keyword of its own, offered or not"
+)]
+pub struct Extensions {
+    /// SIZE: the largest message in octets; 0 where no number is given.
+    pub size: Option<u64>,
+    /// PIPELINING.
+    pub pipelining: bool,
+    /// 8BITMIME.
+    pub eight_bit_mime: bool,
+    /// SMTPUTF8.
+    pub smtp_utf8: bool,
+    /// STARTTLS.
+    pub starttls: bool,
+    /// DSN.
+    pub dsn: bool,
+    /// CHUNKING.
+    pub chunking: bool,
+    /// ENHANCEDSTATUSCODES.
+    pub enhanced_status_codes: bool,
+}
+
+impl Extensions {
+    /// Reads the reply to EHLO or LHLO. The first line is the server's name.
+    pub(super) fn parse(reply: &Reply) -> Self {
+        let mut extensions = Self::default();
+        for line in reply.lines.iter().skip(1) {
+            let mut words = line.split_ascii_whitespace();
+            let keyword = words.next().unwrap_or_default().to_ascii_uppercase();
+            match keyword.as_str() {
+                "SIZE" => {
+                    let limit = words.next().and_then(|number| number.parse().ok());
+                    extensions.size = Some(limit.unwrap_or(0));
+                }
+                "PIPELINING" => extensions.pipelining = true,
+                "8BITMIME" => extensions.eight_bit_mime = true,
+                "SMTPUTF8" => extensions.smtp_utf8 = true,
+                "STARTTLS" => extensions.starttls = true,
+                "DSN" => extensions.dsn = true,
+                "CHUNKING" => extensions.chunking = true,
+                "ENHANCEDSTATUSCODES" => extensions.enhanced_status_codes = true,
+                _ => {}
+            }
+        }
+        extensions
+    }
+
+    /// Why an envelope cannot go this way, if it cannot.
+    pub(super) fn refusal(&self, envelope: &Envelope, dialect: Dialect) -> Option<Reply> {
+        if envelope.needs_utf8() && !self.smtp_utf8 {
+            return Some(replies::next_hop_without_utf8());
+        }
+        // LMTP servers store octets as they come; not all of them say so.
+        if envelope.eight_bit && !self.eight_bit_mime && dialect == Dialect::Smtp {
+            return Some(replies::next_hop_without_eight_bit());
+        }
+        match self.size {
+            Some(limit) if limit > 0 && envelope.size > limit => Some(replies::next_hop_size(limit)),
+            _ => None,
+        }
+    }
+}

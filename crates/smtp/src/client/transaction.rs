@@ -1,0 +1,282 @@
+//! One transaction of a client: which command comes next, whose the reply is, what became of each recipient.
+
+use std::collections::VecDeque;
+
+use super::{Dialect, Envelope, Extensions, Outcome, Recipient};
+use crate::data::Stuffer;
+use crate::dsn::xtext;
+use crate::replies;
+use crate::reply::Reply;
+
+/// Commands without a reply, with PIPELINING: the replies must fit into the buffers of the connection,
+/// or both sides would wait for each other to read (RFC 2920 section 3.1).
+pub(super) const WINDOW: usize = 32;
+
+/// Whose reply is to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expect {
+    Mail,
+    Recipient(usize),
+    Data,
+    /// After the content: of every accepted recipient (SMTP).
+    Content,
+    /// After the content: of this recipient (LMTP).
+    ContentFor(usize),
+    /// After an empty message that stands for no recipient.
+    Nobody,
+}
+
+/// Where the content stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    /// Recipients are verified only.
+    None,
+    /// DATA is to be sent.
+    Due,
+    /// DATA was sent.
+    Asked,
+    /// DATA was granted.
+    Wanted,
+    /// DATA was granted, but there is no recipient: a dot must end it.
+    Unwanted,
+    /// Nothing more is to be sent.
+    Over,
+}
+
+#[derive(Debug)]
+pub(super) struct Transaction {
+    pub(super) stuffer: Stuffer,
+    dialect: Dialect,
+    window: usize,
+    /// Lines of MAIL and RCPT, in order, that were not sent yet.
+    lines: VecDeque<(Expect, String)>,
+    awaiting: VecDeque<Expect>,
+    content: Content,
+    mail_accepted: bool,
+    data_granted: bool,
+    accepted: Vec<usize>,
+    outcomes: Vec<Option<Outcome>>,
+}
+
+impl Transaction {
+    pub(super) fn new(
+        envelope: &Envelope,
+        extensions: &Extensions,
+        dialect: Dialect,
+        with_content: bool,
+        window: usize,
+    ) -> Self {
+        let mut lines = VecDeque::from([(Expect::Mail, mail_line(envelope, extensions))]);
+        for (at, recipient) in envelope.recipients.iter().enumerate() {
+            let line = rcpt_line(recipient, extensions);
+            lines.push_back((Expect::Recipient(at), line));
+        }
+        Self {
+            stuffer: Stuffer::default(),
+            dialect,
+            window,
+            lines,
+            awaiting: VecDeque::new(),
+            content: if with_content { Content::Due } else { Content::None },
+            mail_accepted: false,
+            data_granted: false,
+            accepted: Vec::new(),
+            outcomes: vec![None; envelope.recipients.len()],
+        }
+    }
+
+    /// The commands that may be sent now.
+    pub(super) fn commands(&mut self) -> Vec<u8> {
+        let mut out = Vec::new();
+        while self.awaiting.len() < self.window {
+            let (expect, line) = match self.lines.pop_front() {
+                Some(next) => next,
+                None if self.data_is_due() => {
+                    self.content = Content::Asked;
+                    (Expect::Data, "DATA".to_owned())
+                }
+                None => break,
+            };
+            out.extend_from_slice(line.as_bytes());
+            out.extend_from_slice(b"\r\n");
+            self.awaiting.push_back(expect);
+        }
+        if self.content == Content::Unwanted {
+            out.extend_from_slice(b".\r\n");
+            self.content = Content::Over;
+            // An LMTP server owes one reply for each recipient: none.
+            if self.dialect == Dialect::Smtp {
+                self.awaiting.push_back(Expect::Nobody);
+            }
+        }
+        out
+    }
+
+    /// DATA may share a flight with the recipients; once their replies are in, one must have been accepted.
+    fn data_is_due(&self) -> bool {
+        let hopeful = !self.accepted.is_empty() || !self.awaiting.is_empty();
+        self.content == Content::Due && hopeful
+    }
+
+    pub(super) fn wants_body(&self) -> bool {
+        self.content == Content::Wanted && self.awaiting.is_empty()
+    }
+
+    pub(super) fn body_sent(&mut self) {
+        self.content = Content::Over;
+        match self.dialect {
+            Dialect::Smtp => self.awaiting.push_back(Expect::Content),
+            Dialect::Lmtp => self
+                .awaiting
+                .extend(self.accepted.iter().map(|at| Expect::ContentFor(*at))),
+        }
+    }
+
+    /// Takes a reply; false if none was to come.
+    pub(super) fn reply(&mut self, reply: &Reply) -> bool {
+        let Some(expect) = self.awaiting.pop_front() else {
+            return false;
+        };
+        match expect {
+            Expect::Mail if reply.is_positive() => self.mail_accepted = true,
+            Expect::Mail => {
+                self.lines.clear();
+                self.decide_all(&Outcome::from(reply.clone()));
+                if self.content == Content::Due {
+                    self.content = Content::Over;
+                }
+            }
+            Expect::Recipient(at) => self.recipient_reply(at, reply),
+            Expect::Data => self.data_reply(reply),
+            Expect::Content => self.decide_accepted(&Outcome::from(reply.clone())),
+            Expect::ContentFor(at) => self.decide(at, Outcome::from(reply.clone())),
+            Expect::Nobody => {}
+        }
+        true
+    }
+
+    fn recipient_reply(&mut self, at: usize, reply: &Reply) {
+        if !reply.is_positive() {
+            self.decide(at, refused_recipient(reply));
+        } else if self.content == Content::None {
+            self.decide(at, Outcome::Delivered(reply.clone()));
+        } else if self.mail_accepted {
+            self.accepted.push(at);
+        }
+    }
+
+    fn data_reply(&mut self, reply: &Reply) {
+        self.data_granted = reply.is_intermediate();
+        self.content = match (self.data_granted, self.accepted.is_empty()) {
+            (true, false) => Content::Wanted,
+            (true, true) => Content::Unwanted,
+            (false, _) => Content::Over,
+        };
+        if reply.is_positive() {
+            // Nothing was sent, so nothing can have been taken.
+            let error = replies::next_hop_protocol("DATA was answered with 2xx");
+            self.decide_accepted(&error.into());
+        } else if !self.data_granted {
+            self.decide_accepted(&Outcome::from(reply.clone()));
+        }
+    }
+
+    /// The outcomes, once nothing is to be sent or to come.
+    pub(super) fn finished(&self) -> Option<Vec<Outcome>> {
+        let idle = self.awaiting.is_empty() && self.lines.is_empty();
+        if !idle || self.content == Content::Wanted {
+            return None;
+        }
+        Some(self.outcomes_or(&replies::undecided()))
+    }
+
+    /// Whether the server still holds an envelope.
+    pub(super) fn needs_reset(&self) -> bool {
+        self.mail_accepted && !self.data_granted
+    }
+
+    /// The outcomes when the session ends early: recipients without one get that of `reply`.
+    pub(super) fn abandon(&self, reply: &Reply) -> Vec<Outcome> {
+        self.outcomes_or(reply)
+    }
+
+    fn outcomes_or(&self, reply: &Reply) -> Vec<Outcome> {
+        self.outcomes
+            .iter()
+            .map(|outcome| outcome.clone().unwrap_or_else(|| undelivered(reply)))
+            .collect()
+    }
+
+    fn decide(&mut self, at: usize, outcome: Outcome) {
+        if let Some(slot) = self.outcomes.get_mut(at) {
+            slot.get_or_insert(outcome);
+        }
+    }
+
+    fn decide_accepted(&mut self, outcome: &Outcome) {
+        for at in self.accepted.clone() {
+            self.decide(at, outcome.clone());
+        }
+    }
+
+    fn decide_all(&mut self, outcome: &Outcome) {
+        for at in 0..self.outcomes.len() {
+            self.decide(at, outcome.clone());
+        }
+    }
+}
+
+/// A recipient that got no answer is never delivered, whatever the reply at hand says.
+fn undelivered(reply: &Reply) -> Outcome {
+    match Outcome::from(reply.clone()) {
+        Outcome::Delivered(reply) => Outcome::Transient(reply),
+        outcome => outcome,
+    }
+}
+
+/// 552 to RCPT means too many recipients, to be tried again (RFC 5321 section 4.5.3.1.10), unless the enhanced code says otherwise.
+fn refused_recipient(reply: &Reply) -> Outcome {
+    let too_many = match reply.enhanced {
+        None => true,
+        Some(enhanced) => (enhanced.subject, enhanced.detail) == (5, 3),
+    };
+    if reply.code.value() == 552 && too_many {
+        return Outcome::Transient(reply.clone());
+    }
+    Outcome::from(reply.clone())
+}
+
+fn mail_line(envelope: &Envelope, extensions: &Extensions) -> String {
+    let mut line = format!("MAIL FROM:<{}>", envelope.reverse_path);
+    if extensions.size.is_some() && envelope.size > 0 {
+        line += &format!(" SIZE={}", envelope.size);
+    }
+    if extensions.eight_bit_mime && envelope.eight_bit {
+        line += " BODY=8BITMIME";
+    }
+    if envelope.needs_utf8() {
+        line += " SMTPUTF8";
+    }
+    if extensions.dsn {
+        if let Some(ret) = envelope.ret {
+            line += &format!(" RET={ret}");
+        }
+        if let Some(envid) = &envelope.envid {
+            line += &format!(" ENVID={}", xtext::encode(envid));
+        }
+    }
+    line
+}
+
+fn rcpt_line(recipient: &Recipient, extensions: &Extensions) -> String {
+    let mut line = format!("RCPT TO:<{}>", recipient.path);
+    if extensions.dsn {
+        if let Some(notify) = recipient.notify {
+            line += &format!(" NOTIFY={notify}");
+        }
+        if let Some(orcpt) = &recipient.orcpt {
+            line += &format!(" ORCPT={orcpt}");
+        }
+    }
+    line
+}

@@ -1,0 +1,300 @@
+//! Replies of policy: connection limits, relaying, recipients, checks of content, and the queue.
+
+use crate::reply::Reply;
+
+/// The queue has the message on stable storage.
+pub fn queued(id: &str) -> Reply {
+    Reply::new(250, (2, 0, 0), format!("queued as {id}"))
+}
+
+/// More connections than allowed, before the greeting.
+pub fn too_many_connections() -> Reply {
+    Reply::new(
+        421,
+        (4, 7, 0),
+        "Too many connections from your address; close some and try again later",
+    )
+}
+
+/// All connections of this server are taken, before the greeting.
+pub fn server_busy() -> Reply {
+    Reply::new(421, (4, 3, 2), "All connections are taken; try again later")
+}
+
+/// The client spoke before the greeting.
+pub fn early_talker() -> Reply {
+    Reply::new(
+        554,
+        (5, 5, 1),
+        "You spoke before the greeting; an SMTP client waits for 220 (RFC 5321 section 4.3.1)",
+    )
+}
+
+/// The client was silent too long.
+pub fn timeout() -> Reply {
+    Reply::new(
+        421,
+        (4, 4, 2),
+        "Nothing was heard for too long, so the connection closes; connect again",
+    )
+}
+
+/// The server ends.
+pub fn shutting_down() -> Reply {
+    Reply::new(
+        421,
+        (4, 3, 2),
+        "The server is going down; try again in a few minutes",
+    )
+}
+
+/// More messages per hour than allowed.
+pub fn rate_limited(per_hour: u32) -> Reply {
+    Reply::new(
+        451,
+        (4, 7, 1),
+        format!(
+            "More than {per_hour} messages in an hour from your address; try again later, or ask the postmaster to list it"
+        ),
+    )
+}
+
+/// A recipient elsewhere, and the client may not relay.
+pub fn relay_denied(domain: &str) -> Reply {
+    Reply::new(
+        550,
+        (5, 7, 1),
+        format!(
+            "Mail for {domain} is not relayed for you; send it to the MX of that domain, or authenticate"
+        ),
+    )
+}
+
+/// A recipient whose local part carries a route.
+pub fn routed_address() -> Reply {
+    Reply::new(
+        550,
+        (5, 7, 1),
+        "A local part that carries a route (%, !, @ or :) is not relayed; give the address of the recipient itself",
+    )
+}
+
+/// The client may not use this listener.
+pub fn not_allowed_here() -> Reply {
+    Reply::new(
+        550,
+        (5, 7, 1),
+        "This port serves known hosts only; present a client certificate of this site, or be listed in its configuration",
+    )
+}
+
+/// A sender that the authenticated user may not use.
+pub fn sender_not_owned(user: &str) -> Reply {
+    Reply::new(
+        550,
+        (5, 7, 1),
+        format!("{user} may not send under this address; use your own"),
+    )
+}
+
+/// No such mailbox.
+pub fn unknown_recipient(address: &str) -> Reply {
+    Reply::new(
+        550,
+        (5, 1, 1),
+        format!("There is no mailbox {address} here; check the address"),
+    )
+}
+
+/// A mailbox over its quota.
+pub fn mailbox_full(address: &str) -> Reply {
+    Reply::new(
+        452,
+        (4, 2, 2),
+        format!("The mailbox {address} is full; try again later"),
+    )
+}
+
+/// Whether a mailbox exists could not be found out.
+pub fn recipient_unverifiable() -> Reply {
+    Reply::new(
+        451,
+        (4, 4, 3),
+        "The recipient cannot be verified now; try again later",
+    )
+}
+
+/// No route leads to the domain.
+pub fn no_route(domain: &str) -> Reply {
+    Reply::new(
+        550,
+        (5, 7, 1),
+        format!("No route of this site leads to {domain} from here; ask the postmaster"),
+    )
+}
+
+/// First sight of a triplet of address, sender and recipient.
+pub fn greylisted(seconds: u64) -> Reply {
+    Reply::new(
+        451,
+        (4, 7, 1),
+        format!("Greylisted, as this sender is new here; try again in {seconds} seconds"),
+    )
+}
+
+/// SPF says fail, and nothing else speaks for the message.
+pub fn spf_failed(domain: &str, address: &str) -> Reply {
+    Reply::new(
+        550,
+        (5, 7, 23),
+        format!(
+            "The SPF record of {domain} does not permit {address} to send for it; send through a server that it names, or mend the record"
+        ),
+    )
+}
+
+/// DMARC says reject.
+pub fn dmarc_rejected(domain: &str) -> Reply {
+    Reply::new(
+        550,
+        (5, 7, 26),
+        format!(
+            "The DMARC policy of {domain} rejects mail without aligned SPF or DKIM; sign it with DKIM as {domain}"
+        ),
+    )
+}
+
+/// A DNS failure stands between the message and a DMARC result.
+pub fn authentication_temporary(domain: &str) -> Reply {
+    Reply::new(
+        451,
+        (4, 7, 24),
+        format!(
+            "The SPF, DKIM or DMARC records of {domain} cannot be fetched now; try again later, and check its name servers"
+        ),
+    )
+}
+
+/// A virus.
+pub fn virus(name: &str) -> Reply {
+    Reply::new(
+        554,
+        (5, 7, 1),
+        format!(
+            "The message holds malware ({name}); it is not taken. If this is wrong, tell the postmaster by telephone"
+        ),
+    )
+}
+
+/// Spam over the limit.
+pub fn spam(score: f64, limit: f64) -> Reply {
+    Reply::new(
+        554,
+        (5, 7, 1),
+        format!(
+            "The message looks like spam (score {score:.1}, limit {limit:.1}); if it is not, write it differently or tell the postmaster"
+        ),
+    )
+}
+
+/// A scanner does not answer: nothing passes unscanned.
+pub fn scanner_unavailable(scanner: &str) -> Reply {
+    Reply::new(
+        451,
+        (4, 7, 1),
+        format!("The {scanner} does not answer, and nothing passes without it; try again later"),
+    )
+}
+
+/// The header section of the message is not one.
+pub fn malformed_header() -> Reply {
+    Reply::new(
+        554,
+        (5, 6, 0),
+        "The header section is malformed; it needs one From field and one Date field (RFC 5322)",
+    )
+}
+
+/// The queue does not answer.
+pub fn queue_unavailable() -> Reply {
+    Reply::new(451, (4, 3, 0), "The queue does not answer; try again later")
+}
+
+/// The spool is full.
+pub fn queue_full() -> Reply {
+    Reply::new(452, (4, 3, 1), "The queue's storage is full; try again later")
+}
+
+/// A wrong user or password.
+pub fn authentication_failed() -> Reply {
+    Reply::new(535, (5, 7, 8), "The user or the password is wrong")
+}
+
+/// The password check does not answer.
+pub fn authentication_unavailable() -> Reply {
+    Reply::new(454, (4, 7, 0), "Passwords cannot be checked now; try again later")
+}
+
+/// The TLS handshake cannot be begun.
+pub fn tls_unavailable() -> Reply {
+    Reply::new(454, (4, 7, 0), "TLS is not available now; try again later")
+}
+
+/// Outbound: the connection broke before the reply came.
+pub fn connection_lost() -> Reply {
+    Reply::new(
+        451,
+        (4, 4, 2),
+        "The connection to the next host broke before it answered",
+    )
+}
+
+/// Outbound: what the next host said is not SMTP.
+pub fn next_hop_protocol(error: &str) -> Reply {
+    Reply::new(
+        451,
+        (4, 5, 0),
+        format!("The next host broke the protocol: {error}"),
+    )
+}
+
+/// Outbound: the next host offers no TLS, and the route requires it.
+pub fn next_hop_without_tls() -> Reply {
+    Reply::new(
+        451,
+        (4, 7, 4),
+        "The next host offers no STARTTLS, and this route requires encryption",
+    )
+}
+
+/// Outbound: an internationalised message, and the next host does not take such.
+pub fn next_hop_without_utf8() -> Reply {
+    Reply::new(
+        550,
+        (5, 6, 7),
+        "The next host does not offer SMTPUTF8, and the message has a non-ASCII address or header",
+    )
+}
+
+/// Outbound: an 8-bit message, and the next host does not take such.
+pub fn next_hop_without_eight_bit() -> Reply {
+    Reply::new(
+        554,
+        (5, 6, 3),
+        "The next host does not offer 8BITMIME, and the message holds 8-bit content",
+    )
+}
+
+/// Outbound: larger than the next host takes.
+pub fn next_hop_size(limit: u64) -> Reply {
+    Reply::new(
+        552,
+        (5, 3, 4),
+        format!("The next host takes messages of at most {limit} octets"),
+    )
+}
+
+/// Outbound: the content cannot be sent, since its line ends are not clean.
+pub fn unsendable(error: &str) -> Reply {
+    Reply::new(554, (5, 6, 0), format!("The message cannot be sent on: {error}"))
+}
