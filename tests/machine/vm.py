@@ -19,7 +19,8 @@ FIRMWARE = [("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd
             ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd")]
 KERNEL_ARGUMENTS = ("io.systemd.stub.kernel-cmdline-extra="
                     "systemd.journald.forward_to_console=1")
-MEMORY = "2048"
+MEMORY = "2048"       # MiB
+DISK_SIZE = "8G"      # what the image leaves of it becomes the state partition
 
 
 class NodeError(Exception):
@@ -53,7 +54,8 @@ class Node:
     def prepare(self):
         """Makes overlay, firmware variables and taps."""
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw",
-                        "-b", str(self.image.resolve()), str(self.directory / f"{self.name}.qcow2")],
+                        "-b", str(self.image.resolve()), str(self.directory / f"{self.name}.qcow2"),
+                        DISK_SIZE],
                        check=True)
         shutil.copy(firmware()[1], self.directory / f"{self.name}.vars")
         for path in (self.journal, self.console):

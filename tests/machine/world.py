@@ -15,62 +15,13 @@ import clients
 import messages
 import nameserver
 import network
+import site_files
 import trace
 import vm
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 HERE = pathlib.Path(__file__).resolve().parent
-PASSWORDS = {messages.ALICE: "alice reads her mail", messages.APP: "the app may submit"}
-LINKS = {
-    "gateway": {"outside": "52:54:00:c8:00:0a", "dmz": "52:54:00:c8:09:0a"},
-    "internal": {"dmz": "52:54:00:c8:09:02", "internal": "52:54:00:c8:01:19"},
-}
-GREYLIST_SECONDS = 10
 BOOT_SECONDS = 300
-
-SITE = """[site]
-name = "machine-test"
-domains = ["example.org"]
-postmaster = "postmaster@example.org"
-dkim-selector = "postern"
-
-[[node]]
-name = "gateway"
-role = "gateway"
-hostname = "mx1.example.org"
-public-addresses = ["{gateway}"]
-[node.links.outside]
-mac = "{mac[gateway][outside]}"
-addresses = ["{gateway}/24"]
-gateway = "{router}"
-[node.links.dmz]
-mac = "{mac[gateway][dmz]}"
-addresses = ["{gateway_dmz}/24"]
-
-[[node]]
-name = "internal"
-role = "internal"
-hostname = "mail.example.org"
-[node.links.dmz]
-mac = "{mac[internal][dmz]}"
-addresses = ["{internal_dmz}/24"]
-[node.links.internal]
-mac = "{mac[internal][internal]}"
-addresses = ["{internal}/24"]
-
-[network]
-dmz = "10.200.9.0/24"
-internal = "10.200.1.0/24"
-app-servers = ["{app}"]
-
-[dns]
-root-servers = ["{dns}"]
-trust-anchor = "{anchor}"
-
-[policy]
-greylist-delay = "{greylist}s"
-listed-peers = ["{bulk}"]
-"""
 
 
 class World:
@@ -91,9 +42,9 @@ class World:
         """Networks, peers, site, nodes; returns when both nodes serve."""
         self.prepare()
         kind = accelerator.choose(self.images["gateway"], self.directory / "trial", self.say)
-        for name in LINKS:
+        for name in site_files.LINKS:
             self.nodes[name] = vm.Node(
-                name, self.images[name], self.directory, LINKS[name], self.credentials(name),
+                name, self.images[name], self.directory, site_files.LINKS[name], self.site.smbios(name),
                 kind, self.networks)
             self.nodes[name].prepare()
             self.nodes[name].start()
@@ -114,13 +65,7 @@ class World:
         self.processes.append(self.dns.process)
         self.ca = certificates.Authority(self.directory / "tls")
         self.start_mx()
-        self.site = self.directory / "site.toml"
-        self.site.write_text(SITE.format(
-            mac=LINKS, anchor=anchor, greylist=GREYLIST_SECONDS, gateway=network.GATEWAY,
-            gateway_dmz=network.GATEWAY_DMZ, internal=network.INTERNAL,
-            internal_dmz=network.INTERNAL_DMZ, router=network.ROUTER, app=network.APP,
-            dns=network.DNS, bulk=network.BULK))
-        self.run_postern("site", "check", self.site)
+        self.site = site_files.Site(self.postern, self.directory, anchor, self.ca)
         self.say("three networks, DNS with DNSSEC, receiving MX: up")
 
     def start_mx(self):
@@ -162,23 +107,12 @@ class World:
 
     # -- site and nodes ---------------------------------------------------------------------------
 
-    def run_postern(self, *words):
-        """Runs the `postern` command; a failure shows what it said."""
-        done = subprocess.run([str(self.postern), *map(str, words)], capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(f"postern {' '.join(map(str, words))} ended with "
-                               f"{done.returncode}: {done.stdout}{done.stderr}")
-        return done.stdout
-
-    def credentials(self, name):
-        raise NotImplementedError
-
     def wait_serving(self, name, timeout=BOOT_SECONDS):
         raise NotImplementedError
 
     def publish_site(self):
         """Puts the site's own records and the gateway's DKIM keys into the DNS."""
-        zone = self.run_postern("site", "dns", self.site)
+        zone = self.site.run("site", "dns", self.site.file)
         (self.directory / "site.zone").write_text(zone)
         keys = self.wait_events("gateway", lambda e: e["event"] == "dkim-key", count=2)
         lines = [f'{key["record_name"].rstrip(".")}. TXT {nameserver.txt(key["record_value"])}'
@@ -230,7 +164,7 @@ class World:
         """The user's mailbox, by IMAPS from the staff host."""
         imap = clients.Imap(self.networks["staff"], network.INTERNAL, self.authority(),
                             "mail.example.org")
-        imap.login(user, PASSWORDS[user])
+        imap.login(user, site_files.PASSWORDS[user])
         return imap
 
     def wait_mail(self, wanted, user=messages.ALICE, timeout=90):

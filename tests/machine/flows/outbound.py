@@ -16,6 +16,7 @@ import dkim
 import clients
 import messages
 import network
+import site_files
 import world as testbed
 
 RECIPIENT = "carol@destination.example"
@@ -70,7 +71,7 @@ def run(world):
     assert code and "SMTPAuthenticationError" in error, f"a wrong password was taken: {error}"
 
     identity = f"<flow-c-{world.tag}@example.org>"
-    code, sent, error = django(world, identity, testbed.PASSWORDS[messages.APP])
+    code, sent, error = django(world, identity, site_files.PASSWORDS[messages.APP])
     assert code == 0 and sent == "1", f"Django could not send: {error}"
     facts, octets = arrived(world, identity)
     assert facts["tls"] in ("TLSv1.2", "TLSv1.3"), f"it came without TLS: {facts}"

@@ -18,7 +18,7 @@ import time
 import clients
 import messages
 import network
-import world as testbed
+import site_files
 
 ENOUGH = 4          # 250s in each stream before the cut
 RECIPIENT = "dave@destination.example"
@@ -73,7 +73,7 @@ class logged_in:
 
     def __enter__(self):
         client = self.session.__enter__()
-        client.login(messages.APP, testbed.PASSWORDS[messages.APP])
+        client.login(messages.APP, site_files.PASSWORDS[messages.APP])
         return client
 
     def __exit__(self, *error):
