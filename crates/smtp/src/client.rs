@@ -122,12 +122,12 @@ impl Session {
 
     /// Delivers a message to the recipients of an envelope; to be called after [`Step::Ready`].
     pub fn deliver(&mut self, envelope: Envelope) {
-        self.begin(envelope, true);
+        self.begin(&envelope, true);
     }
 
     /// Asks what the server says to the recipients, without a message; to be called after [`Step::Ready`].
     pub fn verify(&mut self, envelope: Envelope) {
-        self.begin(envelope, false);
+        self.begin(&envelope, false);
     }
 
     /// Ends the session; to be called after [`Step::Ready`].
@@ -170,7 +170,7 @@ impl Session {
             .unwrap_or_default()
     }
 
-    fn begin(&mut self, envelope: Envelope, with_body: bool) {
+    fn begin(&mut self, envelope: &Envelope, with_body: bool) {
         if !matches!(self.state, State::Ready) {
             let count = envelope.recipients.len();
             let outcome = Outcome::from(replies::connection_lost());
@@ -181,7 +181,7 @@ impl Session {
             self.outgoing.push_back(Step::Done(Vec::new()));
             return;
         }
-        if let Some(reply) = self.extensions.refusal(&envelope, self.config.dialect) {
+        if let Some(reply) = self.extensions.refusal(envelope, self.config.dialect) {
             let outcome = Outcome::from(reply);
             self.outgoing
                 .push_back(Step::Done(vec![outcome; envelope.recipients.len()]));
@@ -192,13 +192,8 @@ impl Session {
         } else {
             1
         };
-        let transaction = Transaction::new(
-            &envelope,
-            &self.extensions,
-            self.config.dialect,
-            with_body,
-            window,
-        );
+        let transaction =
+            Transaction::new(envelope, &self.extensions, self.config.dialect, with_body, window);
         self.transaction = Some(transaction);
         self.state = State::Transaction;
         self.advance_transaction();
@@ -224,7 +219,7 @@ impl Session {
             State::Greeting if reply.code.value() == 220 => self.greet(),
             State::Greeting => self.fail(Failure::Greeting(reply)),
             State::Ehlo => self.ehlo_reply(reply),
-            State::Helo if reply.is_positive() => self.state = State::Ready,
+            State::Helo | State::Reset if reply.is_positive() => self.state = State::Ready,
             State::Helo => self.fail(Failure::Ehlo(reply)),
             // Octets behind this reply were injected: whoever sent them wants them read as if they came through TLS.
             State::StartTls if reply.is_positive() && more => {
@@ -232,8 +227,7 @@ impl Session {
             }
             State::StartTls if reply.is_positive() => self.state = State::Handshake,
             State::StartTls => self.start_tls_refused(reply),
-            State::Transaction => self.transaction_reply(reply),
-            State::Reset if reply.is_positive() => self.state = State::Ready,
+            State::Transaction => self.transaction_reply(&reply),
             State::Reset | State::Quit => self.state = State::Closed,
             State::Handshake | State::Ready | State::Failed(_) | State::Closed => {
                 self.protocol_error("a reply came that nothing asked for");
@@ -287,16 +281,16 @@ impl Session {
         }
     }
 
-    fn transaction_reply(&mut self, reply: Reply) {
+    fn transaction_reply(&mut self, reply: &Reply) {
         let closes = reply.code.value() == 421;
         let Some(transaction) = &mut self.transaction else {
             return;
         };
-        if !transaction.reply(&reply) {
+        if !transaction.reply(reply) {
             return self.protocol_error("a reply came that nothing asked for");
         }
         if closes {
-            let outcomes = self.abandon(&reply);
+            let outcomes = self.abandon(reply);
             self.outgoing.push_back(Step::Done(outcomes));
             self.state = State::Closed;
             return;

@@ -69,7 +69,8 @@ pub fn parse_mail(text: &str) -> Result<MailParameters, ParameterError> {
             ("RET", value) => parameters.ret = Some(parse_dsn(value)?),
             ("ENVID", value) => {
                 let envid = dsn::parse_envid(value.unwrap_or_default());
-                parameters.envid = Some(envid.map_err(value_error)?);
+                parameters.envid =
+                    Some(envid.map_err(|error: dsn::DsnError| value_error(error.to_string()))?);
             }
             // The identity that a trusted peer claims (RFC 4954 section 5): read for its form, believed of nobody.
             ("AUTH", Some(value)) if dsn::xtext::decode(value).is_some() => {}
@@ -137,11 +138,14 @@ fn parse_body(value: Option<&str>) -> Result<Body, ParameterError> {
 }
 
 fn parse_dsn<T: std::str::FromStr<Err = dsn::DsnError>>(value: Option<&str>) -> Result<T, ParameterError> {
-    value.unwrap_or_default().parse().map_err(value_error)
+    value
+        .unwrap_or_default()
+        .parse()
+        .map_err(|error: dsn::DsnError| value_error(error.to_string()))
 }
 
-fn value_error(text: impl ToString) -> ParameterError {
-    ParameterError::Value(text.to_string())
+fn value_error(text: impl Into<String>) -> ParameterError {
+    ParameterError::Value(text.into())
 }
 
 #[cfg(test)]

@@ -287,11 +287,10 @@ pub fn command_error(error: &CommandError) -> Reply {
     let (code, enhanced) = match error {
         CommandError::Unknown | CommandError::Control | CommandError::Encoding => (500, (5, 5, 2)),
         CommandError::OtherProtocol => (421, (4, 7, 0)),
-        CommandError::Usage(_) | CommandError::ChunkSize => (501, (5, 5, 4)),
         CommandError::Address(_) => (501, (5, 1, 3)),
         CommandError::NeedsUtf8 => (553, (5, 6, 7)),
         CommandError::Parameter(ParameterError::Unknown(_)) => (555, (5, 5, 4)),
-        CommandError::Parameter(_) => (501, (5, 5, 4)),
+        CommandError::Usage(_) | CommandError::ChunkSize | CommandError::Parameter(_) => (501, (5, 5, 4)),
     };
     let text = match error {
         CommandError::Unknown => "Unknown command; HELP lists those that are known".to_owned(),

@@ -349,9 +349,9 @@ impl Session {
         Step::Close(reply)
     }
 
-    fn ask<'a>(&mut self, decision: Decision, step: Step<'a>) -> Option<Step<'a>> {
+    fn ask<'a>(&mut self, decision: Decision, step: Step<'a>) -> Step<'a> {
         self.state = State::Deciding(decision);
-        Some(step)
+        step
     }
 
     fn complete(&mut self, summary: Summary) -> Step<'static> {

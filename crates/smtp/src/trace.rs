@@ -15,6 +15,10 @@ pub use date::date;
 
 /// The protocol by which a message came, as the `with` clause names it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a letter of its own in the name"
+)]
 pub struct Protocol {
     /// The client greeted with EHLO.
     pub esmtp: bool,
@@ -73,25 +77,23 @@ impl Received<'_> {
             Some(name) => format!("{} ", clean(name, utf8)),
             None => String::new(),
         };
-        let mut field = format!(
-            "Received: from {} ({peer_name}{})\r\n\tby {}",
+        let tls = self.tls.map(|tls| {
+            let (version, cipher) = (clean(&tls.version, false), clean(&tls.cipher, false));
+            format!("\r\n\t({version} {cipher})")
+        });
+        let recipient = self.recipient.filter(|path| utf8 || path.is_ascii());
+        let recipient = recipient.map(|path| format!("\r\n\tfor <{path}>"));
+        format!(
+            "Received: from {} ({peer_name}{})\r\n\tby {} with {}{}\r\n\tid {}{};\r\n\t{}\r\n",
             extended_domain(self.helo, utf8),
             literal(self.peer),
             clean(self.by, utf8),
-        );
-        field += &format!(" with {}", self.protocol);
-        if let Some(tls) = self.tls {
-            field += &format!(
-                "\r\n\t({} {})",
-                clean(&tls.version, false),
-                clean(&tls.cipher, false)
-            );
-        }
-        field += &format!("\r\n\tid {}", clean(self.id, false));
-        if let Some(recipient) = self.recipient.filter(|path| utf8 || path.is_ascii()) {
-            field += &format!("\r\n\tfor <{recipient}>");
-        }
-        field + &format!(";\r\n\t{}\r\n", date(self.time))
+            self.protocol,
+            tls.unwrap_or_default(),
+            clean(self.id, false),
+            recipient.unwrap_or_default(),
+            date(self.time)
+        )
     }
 }
 

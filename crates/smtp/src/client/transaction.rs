@@ -247,36 +247,30 @@ fn refused_recipient(reply: &Reply) -> Outcome {
 }
 
 fn mail_line(envelope: &Envelope, extensions: &Extensions) -> String {
-    let mut line = format!("MAIL FROM:<{}>", envelope.reverse_path);
+    let mut words = vec![format!("MAIL FROM:<{}>", envelope.reverse_path)];
     if extensions.size.is_some() && envelope.size > 0 {
-        line += &format!(" SIZE={}", envelope.size);
+        words.push(format!("SIZE={}", envelope.size));
     }
     if extensions.eight_bit_mime && envelope.eight_bit {
-        line += " BODY=8BITMIME";
+        words.push("BODY=8BITMIME".to_owned());
     }
     if envelope.needs_utf8() {
-        line += " SMTPUTF8";
+        words.push("SMTPUTF8".to_owned());
     }
     if extensions.dsn {
-        if let Some(ret) = envelope.ret {
-            line += &format!(" RET={ret}");
-        }
-        if let Some(envid) = &envelope.envid {
-            line += &format!(" ENVID={}", xtext::encode(envid));
-        }
+        words.extend(envelope.ret.map(|ret| format!("RET={ret}")));
+        let envid = envelope.envid.as_deref();
+        words.extend(envid.map(|envid| format!("ENVID={}", xtext::encode(envid))));
     }
-    line
+    words.join(" ")
 }
 
 fn rcpt_line(recipient: &Recipient, extensions: &Extensions) -> String {
-    let mut line = format!("RCPT TO:<{}>", recipient.path);
+    let mut words = vec![format!("RCPT TO:<{}>", recipient.path)];
     if extensions.dsn {
-        if let Some(notify) = recipient.notify {
-            line += &format!(" NOTIFY={notify}");
-        }
-        if let Some(orcpt) = &recipient.orcpt {
-            line += &format!(" ORCPT={orcpt}");
-        }
+        words.extend(recipient.notify.map(|notify| format!("NOTIFY={notify}")));
+        let orcpt = recipient.orcpt.as_ref();
+        words.extend(orcpt.map(|orcpt| format!("ORCPT={orcpt}")));
     }
-    line
+    words.join(" ")
 }

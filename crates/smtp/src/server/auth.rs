@@ -105,7 +105,10 @@ impl Session {
             Dialogue::LoginPassword { user } => checked(Mechanism::Login, "", &user, &text),
         };
         match credentials {
-            Some(credentials) => self.ask(Decision::Auth(credentials.clone()), Step::Auth(credentials)),
+            Some(credentials) => {
+                let decision = Decision::Auth(credentials.clone());
+                Some(self.ask(decision, Step::Auth(credentials)))
+            }
             None => self.say(replies::authentication_syntax()),
         }
     }

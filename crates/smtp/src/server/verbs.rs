@@ -69,7 +69,7 @@ impl Session {
             ret: parameters.ret,
             envid: parameters.envid,
         };
-        self.ask(Decision::Mail(mail.clone()), Step::Mail(mail))
+        Some(self.ask(Decision::Mail(mail.clone()), Step::Mail(mail)))
     }
 
     fn may_mail(&self, parameters: &MailParameters) -> Result<(), Reply> {
@@ -101,10 +101,10 @@ impl Session {
             notify: parameters.notify,
             orcpt: parameters.orcpt,
         };
-        self.ask(
+        Some(self.ask(
             Decision::Recipient(recipient.clone()),
             Step::VerifyRecipient(recipient),
-        )
+        ))
     }
 
     fn may_rcpt(&self, path: &ForwardPath, parameters: &RcptParameters) -> Result<(), Reply> {
