@@ -4,6 +4,7 @@ live connections pass, forged packets that fit a live connection do not, and ser
 import contextlib
 import errno
 import socket
+import time
 
 import packets
 import rows
@@ -187,4 +188,35 @@ def services(results, bench):
             results.check(f"service {host} tcp/5432: {pair}", found)
 
 
-PHASES = [every_row_talks, closed_ports_are_silent, path_mtu, forged_into_live_connection, services]
+def loopback(results, bench):
+    """What a node says to itself, by loopback and by its own addresses, is no one else's business."""
+    bench.load_both()
+    for node, addresses in [("gateway", ["127.0.0.1", "::1", "10.200.9.10"]), ("internal", ["127.0.0.1", "::1", "10.200.1.25"])]:
+        for local in map(packets.address, addresses):
+            def whole():
+                with listener(bench, node, local, 53) as server, caller(bench, node, local, user=3001) as client:
+                    client.connect((str(local), 53))
+                    accepted, _ = server.accept()
+                    with accepted:
+                        accepted.settimeout(PATIENCE)
+                        return talk(client, accepted)
+            results.check(f"loopback: the {node} node talks to itself on {local}", attempt(whole))
+
+
+def multicast_listeners(results, bench):
+    """Joining a group makes the kernel report it, from each IPv6 link and from no other."""
+    for site, wanted in [("ipv6", True), ("example", False)]:
+        bench.load_both(site)
+        with bench.topology.inside("gateway"):
+            member = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+            link = socket.if_nametoindex("dmz")
+        with member:
+            request = packets.address("ff02::4242").packed + link.to_bytes(4, "little")
+            member.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, request)
+            time.sleep(0.5)
+            reports = sum(r["packets"] for r in rules(bench, "gateway") if r["comment"].startswith("base: MLD"))
+        results.check(f"MLD: site {site}: a report {'leaves' if wanted else 'does not leave'}",
+                      [] if (reports > 0) == wanted else [f"{reports} reports"])
+
+
+PHASES = [every_row_talks, loopback, multicast_listeners, closed_ports_are_silent, path_mtu, forged_into_live_connection, services]

@@ -43,6 +43,8 @@ def matrix(results, bench):
     for family in (4, 6):
         probes = everything(family)
         report(results, "matrix", probes, bench.faults(probes, lambda p: p.passes))
+    probes = list(rows.neighbour_probes(passes=True))
+    report(results, "matrix", probes, bench.faults(probes, lambda p: p.passes))
 
 
 def matrix_of_example_site(results, bench):
@@ -53,7 +55,7 @@ def matrix_of_example_site(results, bench):
                   [f"{pair}: {text}" for pair, found in faults.items() for text in found])
     # Neighbour discovery is closed too: without it no packet would even be sent.
     bench.topology.pin_neighbours()
-    probes = everything(6)
+    probes = everything(6) + list(rows.neighbour_probes(passes=False))
     faults = bench.faults(probes, lambda _: False)
     results.check(f"the example site has no IPv6: {len(probes)} IPv6 packets, none passes",
                   [f"{pair}: {text}" for pair, found in faults.items() for text in found])
@@ -119,7 +121,10 @@ def main():
                 continue
             started = time.monotonic()
             with Topology() as topology:
-                phase(results, Bench(topology, rendered))
+                try:
+                    phase(results, Bench(topology, rendered))
+                except OSError as error:
+                    results.check(f"{phase.__name__} comes to its end", [f"{type(error).__name__}: {error}"])
             print(f"      {phase.__name__}: {time.monotonic() - started:.1f} s", flush=True)
     print(f"{results.passed} passed, {results.failed} failed")
     return 1 if results.failed or not results.passed else 0

@@ -72,9 +72,10 @@ class Probe:
     passes: bool
     what: str
     user: int = 0
+    ttl: int = packets.TTL
 
     def raw(self, number):
-        return packets.packet(self.source, self.destination, self.protocol, self.payload, number)
+        return packets.packet(self.source, self.destination, self.protocol, self.payload, number, self.ttl)
 
 
 def pairs():
@@ -166,6 +167,16 @@ def forged_probes(family):
         s, d = address(source), address(ENDPOINTS[destination][1 if family == 4 else 2])
         payload = packets.tcp(s, d, 42000 + number, port)
         yield Probe(f"IPv{family} forged: {why}", sender, receiver, s, d, TCP, payload, False, f"tcp/{port}")
+
+
+def neighbour_probes(passes):
+    """Neighbour solicitations, as IPv6 cannot do without them: hop limit 255, from the link itself."""
+    for source, destination in [("Internet", "gateway's public address"), ("rest of the DMZ", "gateway"),
+                                ("rest of the DMZ", "internal node's DMZ address"), ("staff", "internal mail server")]:
+        sender, receiver, s, d = endpoints(source, destination, 6)
+        payload = packets.icmp(s, d, 135, rest=b"\0\0\0\0" + d.packed)
+        yield Probe(f"IPv6 neighbour solicitation {source} -> {destination}", sender, receiver, s, d, ICMPV6, payload, passes,
+                    "icmpv6 135, hop limit 255", ttl=255)
 
 
 def everything(family):
