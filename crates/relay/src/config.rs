@@ -103,6 +103,10 @@ pub struct Limits {
     pub max_connections_per_address: usize,
     /// Messages of one client address; 0 = no limit.
     pub messages_per_hour: u32,
+    /// Octets of messages that one instance holds in memory at a time; what comes above gets 452.
+    pub message_memory: u64,
+    /// Milliseconds before the greeting in which an unlisted client of an open instance must stay silent.
+    pub greeting_delay: u64,
     /// Seconds to wait for a command.
     pub command_timeout: u64,
     /// Seconds to wait for the next octets of a message.
@@ -123,6 +127,8 @@ impl Default for Limits {
             max_connections: 1000,
             max_connections_per_address: 50,
             messages_per_hour: 100,
+            message_memory: 256 * 1024 * 1024,
+            greeting_delay: 100,
             command_timeout: 300,
             data_timeout: 600,
             max_errors: 10,

@@ -5,8 +5,21 @@
 
 #![forbid(unsafe_code)]
 
+pub mod checks;
 pub mod config;
+pub mod dkim;
+pub mod dsn;
 pub mod events;
 pub mod handover;
+pub mod proxy;
 pub mod queue;
+pub mod rate;
+pub mod resolver;
+pub mod run;
+pub mod sasl;
+pub mod service;
+pub mod smtpd;
 pub mod spool;
+pub mod table;
+pub mod tls;
+pub mod verdict;

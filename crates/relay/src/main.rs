@@ -66,18 +66,20 @@ fn main() -> ExitCode {
 }
 
 fn start(process: Process) -> anyhow::Result<()> {
+    // First of all: take what the service manager passed, close everything else.
+    let passed = postern_sandbox::listen_fds()?;
     match process {
+        Process::Smtpd { instance, file } => postern_relay::smtpd::main(load(&file)?, &instance, passed),
+        Process::Proxy { file } => postern_relay::proxy::main(&load(&file)?, passed),
+        Process::Queue { file } => {
+            load(&file)?;
+            anyhow::bail!("this process is not built yet")
+        }
+        Process::Run { file } => postern_relay::run::main(&load(&file)?, &file.path),
         Process::CheckConfig { file } => {
             load(&file)?;
             println!("{}: in order", file.path.display());
             Ok(())
-        }
-        Process::Smtpd { file, .. }
-        | Process::Proxy { file }
-        | Process::Queue { file }
-        | Process::Run { file } => {
-            load(&file)?;
-            anyhow::bail!("this process is not built yet")
         }
     }
 }

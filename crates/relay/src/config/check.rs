@@ -23,6 +23,13 @@ pub fn check(config: &Config) -> Result<(), Fault> {
             ));
         }
     }
+    if config.limits.message_memory < config.limits.max_message_size {
+        return Err(Fault::new(
+            &["limits", "message-memory"],
+            "message-memory is below max-message-size, so the largest message would never fit",
+            "make message-memory a few times max-message-size",
+        ));
+    }
     for (name, instance) in &config.instance {
         check_instance(config, name, instance)?;
     }

@@ -1,0 +1,355 @@
+//! The checks of a message: each observes, none decides.
+//!
+//! Enters: what is known so far ([`Facts`]). Leaves: [`Finding`]s, which `verdict.rs` alone turns into a decision.
+//! The table [`CHECKS`] is in order of phase; within a phase checks run side by side. Time limits and "no answer" are
+//! made here, once: a check that does not come back in its time has found [`Observation::NoAnswer`].
+
+pub mod authentication;
+pub mod clamd;
+pub mod greylist;
+pub mod recipient;
+pub mod scanner;
+pub mod spamd;
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use mail_auth::MessageAuthenticator;
+use tokio::sync::Semaphore;
+
+use crate::config::{CheckName, Config, ScannerSocket};
+use authentication::Authenticated;
+use greylist::{Greylist, Seen};
+use recipient::{Existence, Verifier};
+
+/// When a check runs. No later phase runs for a message that an earlier one refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// At RCPT: does the mailbox exist?
+    Recipient,
+    /// At RCPT, for mailboxes that exist.
+    FirstContact,
+    /// After the message: who sent it?
+    Origin,
+    /// After the message: what is in it?
+    Content,
+}
+
+/// What a check may know.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// The client, canonical.
+    pub peer: IpAddr,
+    /// Whether the client is a listed peer.
+    pub listed: bool,
+    /// What it said in EHLO or HELO.
+    pub helo: &'a str,
+    /// Reverse-path, bare; empty for the null one.
+    pub reverse_path: &'a str,
+    /// The recipient asked about; empty after the message.
+    pub recipient: &'a str,
+    /// The message as it came; empty before.
+    pub message: &'a [u8],
+}
+
+/// One thing a check saw.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    /// Which check.
+    pub check: CheckName,
+    /// What it saw.
+    pub observation: Observation,
+    /// How it knows, for the trace.
+    pub evidence: String,
+    /// How long it took.
+    pub millis: u64,
+}
+
+/// What checks can see.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Observation {
+    /// SPF, DKIM or DMARC, with its part of the Authentication-Results field.
+    Authenticated(Authenticated),
+    /// The spam score.
+    Scored(f64),
+    /// A signature matched.
+    Virus(String),
+    /// No signature matched.
+    Clean,
+    /// What the mailbox server says of a recipient.
+    Recipient(Existence),
+    /// What the greylist says of a triplet.
+    Greylist(Seen),
+    /// The check could not be made.
+    NoAnswer,
+}
+
+impl Observation {
+    /// One word for the trace.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Authenticated(authenticated) => authenticated.word(),
+            Self::Scored(_) => "scored",
+            Self::Virus(_) => "virus",
+            Self::Clean => "clean",
+            Self::Recipient(Existence::Exists) => "exists",
+            Self::Recipient(Existence::Unknown) => "unknown",
+            Self::Recipient(Existence::Full) => "full",
+            Self::Greylist(Seen::Known) => "known",
+            Self::Greylist(Seen::Wait(_)) => "wait",
+            Self::NoAnswer => "no-answer",
+        }
+    }
+}
+
+/// What a check answers: findings without times, which the runner adds.
+pub type Seeing<'a> = Pin<Box<dyn Future<Output = Vec<(CheckName, Observation, String)>> + Send + 'a>>;
+
+/// A row of the table.
+pub struct Check {
+    /// Listed under this name in `checks`.
+    pub name: CheckName,
+    /// When it runs.
+    pub phase: Phase,
+    /// How long it may take.
+    pub limit: fn(&Config) -> Duration,
+    /// The check itself.
+    pub see: for<'a> fn(&'a Tools, Facts<'a>) -> Seeing<'a>,
+}
+
+/// Every check, in order of phase. SPF, DKIM and DMARC are one row, since DMARC judges by the other two.
+pub const CHECKS: &[Check] = &[
+    Check {
+        name: CheckName::Recipient,
+        phase: Phase::Recipient,
+        limit: seconds::<20>,
+        see: recipient_exists,
+    },
+    Check {
+        name: CheckName::Greylist,
+        phase: Phase::FirstContact,
+        limit: seconds::<1>,
+        see: greylisted,
+    },
+    Check {
+        name: CheckName::Spf,
+        phase: Phase::Origin,
+        limit: seconds::<40>,
+        see: authentication::see,
+    },
+    Check {
+        name: CheckName::Spam,
+        phase: Phase::Content,
+        limit: spam_limit,
+        see: spam,
+    },
+    Check {
+        name: CheckName::Virus,
+        phase: Phase::Content,
+        limit: virus_limit,
+        see: virus,
+    },
+];
+
+fn seconds<const N: u64>(_: &Config) -> Duration {
+    Duration::from_secs(N)
+}
+
+fn spam_limit(config: &Config) -> Duration {
+    Duration::from_secs(config.spam.as_ref().map_or(60, |spam| spam.timeout))
+}
+
+fn virus_limit(config: &Config) -> Duration {
+    Duration::from_secs(config.virus.as_ref().map_or(60, |virus| virus.timeout))
+}
+
+/// What the checks of one instance work with.
+pub struct Tools {
+    /// The configuration.
+    pub config: std::sync::Arc<Config>,
+    /// The checks that this instance makes.
+    pub enabled: Vec<CheckName>,
+    /// DNS.
+    pub authenticator: MessageAuthenticator,
+    /// Recipients.
+    pub verifier: Option<Verifier>,
+    /// Triplets.
+    pub greylist: Option<Mutex<Greylist>>,
+    /// Messages that may be at a scanner at a time; waiting counts as scanning time.
+    pub scans: Semaphore,
+}
+
+impl Tools {
+    /// Runs the checks of `phase`, side by side, and tells what they saw in the order of the table.
+    pub async fn run(&self, phase: Phase, facts: Facts<'_>) -> Vec<Finding> {
+        let mut running = Vec::new();
+        for check in CHECKS
+            .iter()
+            .filter(|check| check.phase == phase && self.enabled.contains(&check.name))
+        {
+            running.push(self.observe(check, facts));
+        }
+        let mut findings = Vec::new();
+        for found in join(running).await {
+            findings.extend(found);
+        }
+        findings
+    }
+
+    async fn observe(&self, check: &Check, facts: Facts<'_>) -> Vec<Finding> {
+        let began = Instant::now();
+        let limit = (check.limit)(&self.config);
+        let seen = tokio::time::timeout(limit, (check.see)(self, facts))
+            .await
+            .unwrap_or_else(|_| {
+                vec![(
+                    check.name,
+                    Observation::NoAnswer,
+                    format!("no answer in {} s", limit.as_secs()),
+                )]
+            });
+        let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        seen.into_iter()
+            .map(|(check, observation, evidence)| Finding {
+                check,
+                observation,
+                evidence,
+                millis,
+            })
+            .collect()
+    }
+}
+
+/// Waits for all of `futures` at once, on this task.
+async fn join<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
+    let mut pending: Vec<_> = futures
+        .into_iter()
+        .map(|future| (Box::pin(future), None))
+        .collect();
+    std::future::poll_fn(|context| {
+        let mut waiting = false;
+        for (future, output) in &mut pending {
+            if output.is_none() {
+                match future.as_mut().poll(context) {
+                    std::task::Poll::Ready(value) => *output = Some(value),
+                    std::task::Poll::Pending => waiting = true,
+                }
+            }
+        }
+        if waiting {
+            std::task::Poll::Pending
+        } else {
+            std::task::Poll::Ready(())
+        }
+    })
+    .await;
+    pending.into_iter().filter_map(|(_, output)| output).collect()
+}
+
+fn recipient_exists<'a>(tools: &'a Tools, facts: Facts<'a>) -> Seeing<'a> {
+    Box::pin(async move {
+        let Some(verifier) = &tools.verifier else {
+            return Vec::new();
+        };
+        let (observation, evidence) = match verifier.verify(facts.recipient).await {
+            Ok(existence) => {
+                let evidence = existence.evidence(facts.recipient);
+                (Observation::Recipient(existence), evidence)
+            }
+            Err(error) => (Observation::NoAnswer, error.to_string()),
+        };
+        vec![(CheckName::Recipient, observation, evidence)]
+    })
+}
+
+fn greylisted<'a>(tools: &'a Tools, facts: Facts<'a>) -> Seeing<'a> {
+    Box::pin(async move {
+        let Some(greylist) = tools.greylist.as_ref().filter(|_| !facts.listed) else {
+            return Vec::new();
+        };
+        let seen = greylist.lock().unwrap_or_else(PoisonError::into_inner).see(
+            facts.peer,
+            facts.reverse_path,
+            facts.recipient,
+            Instant::now(),
+        );
+        let evidence = match seen {
+            Seen::Known => "the triplet is known".to_owned(),
+            Seen::Wait(left) => format!("the triplet has {} s to wait", left.as_secs()),
+        };
+        vec![(CheckName::Greylist, Observation::Greylist(seen), evidence)]
+    })
+}
+
+fn spam<'a>(tools: &'a Tools, facts: Facts<'a>) -> Seeing<'a> {
+    Box::pin(async move {
+        let Some(spam) = tools
+            .config
+            .spam
+            .as_ref()
+            .filter(|spam| spam.socket != ScannerSocket::Off)
+        else {
+            return Vec::new();
+        };
+        let _permit = tools.scans.acquire().await;
+        let (observation, evidence) = match spamd::ask(&spam.socket, facts.message).await {
+            Ok(scored) => {
+                let shown = if facts.message.len() > spamd::SHOWN {
+                    " (beginning of a large message)"
+                } else {
+                    ""
+                };
+                (
+                    Observation::Scored(scored.score),
+                    format!("{:.1} {}{shown}", scored.score, scored.symbols),
+                )
+            }
+            Err(error) => (Observation::NoAnswer, error.to_string()),
+        };
+        vec![(CheckName::Spam, observation, evidence)]
+    })
+}
+
+fn virus<'a>(tools: &'a Tools, facts: Facts<'a>) -> Seeing<'a> {
+    Box::pin(async move {
+        let Some(virus) = tools
+            .config
+            .virus
+            .as_ref()
+            .filter(|virus| virus.socket != ScannerSocket::Off)
+        else {
+            return Vec::new();
+        };
+        let _permit = tools.scans.acquire().await;
+        let (observation, evidence) = match clamd::ask(&virus.socket, facts.message).await {
+            Ok(clamd::Scanned::Clean) => (Observation::Clean, "clamd found nothing".to_owned()),
+            Ok(clamd::Scanned::Found(name)) => (Observation::Virus(name.clone()), name),
+            Err(error) => (Observation::NoAnswer, error.to_string()),
+        };
+        vec![(CheckName::Virus, observation, evidence)]
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_order_of_phase() {
+        assert!(CHECKS.is_sorted_by_key(|check| check.phase));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn checks_of_a_phase_run_side_by_side() {
+        let began = tokio::time::Instant::now();
+        let naps = [3, 1, 2].map(|seconds| async move {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            seconds
+        });
+        assert_eq!(join(naps.into()).await, [3, 1, 2]);
+        assert_eq!(began.elapsed().as_secs(), 3);
+    }
+}

@@ -1,0 +1,287 @@
+//! Who sent it: SPF of HELO and MAIL FROM (RFC 7208), DKIM (RFC 6376), DMARC (RFC 7489), all by mail-auth.
+//!
+//! Enters: client address, HELO, reverse-path, the message as it came. Leaves: one finding for each of the three with
+//! its part of the Authentication-Results field (RFC 8601). Temporary errors are kept apart: whether they matter is
+//! the verdict's business.
+
+use mail_auth::common::headers::HeaderWriter as _;
+use mail_auth::dmarc::Policy;
+use mail_auth::dmarc::verify::DmarcParameters;
+use mail_auth::spf::verify::SpfParameters;
+use mail_auth::{
+    AuthenticatedMessage, AuthenticationResults, DkimOutput, DkimResult, DmarcOutput, DmarcResult,
+    MessageAuthenticator, SpfOutput, SpfResult,
+};
+
+use super::{Facts, Observation, Seeing, Tools};
+use crate::config::CheckName;
+
+/// Signatures of one message that are verified; more is a way to make us work.
+const SIGNATURES: usize = 10;
+
+/// What one of the three methods saw.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Authenticated {
+    /// The result.
+    pub result: AuthResult,
+    /// `method=result …` parts for Authentication-Results, each led by `;` and folding white space.
+    pub results: String,
+    /// Whether this proves the reverse-path: SPF pass of MAIL FROM, or a DKIM signature of its domain.
+    pub proves_reverse_path: bool,
+    /// For DMARC that did not pass: what the domain's owner asks for.
+    pub policy: DomainPolicy,
+    /// DMARC's domain, else empty.
+    pub domain: String,
+}
+
+/// Result of a method, reduced to what decisions need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthResult {
+    /// Proven.
+    Pass,
+    /// Disproven, or not aligned.
+    Fail,
+    /// DNS did not answer.
+    Temporary,
+    /// Nothing to judge by, or a broken record.
+    None,
+    /// The message has more than one author domain or From field, which no policy covers.
+    Ambiguous,
+}
+
+/// What a domain's owner asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DomainPolicy {
+    /// Nothing.
+    None,
+    /// Treat with suspicion.
+    Quarantine,
+    /// Refuse.
+    Reject,
+    /// The record could not be fetched.
+    Unknown,
+}
+
+impl Authenticated {
+    /// One word for the trace.
+    pub fn word(&self) -> &'static str {
+        match self.result {
+            AuthResult::Pass => "pass",
+            AuthResult::Fail => "fail",
+            AuthResult::Temporary => "temperror",
+            AuthResult::None => "none",
+            AuthResult::Ambiguous => "ambiguous",
+        }
+    }
+}
+
+/// The row of the table: makes the three findings, of those that the instance lists.
+pub fn see<'a>(tools: &'a Tools, facts: Facts<'a>) -> Seeing<'a> {
+    Box::pin(async move {
+        let hostname = &tools.config.hostname;
+        let all = observe(&tools.authenticator, hostname, facts).await;
+        all.into_iter()
+            .filter(|(name, _, _)| tools.enabled.contains(name))
+            .map(|(name, seen, evidence)| (name, Observation::Authenticated(seen), evidence))
+            .collect()
+    })
+}
+
+async fn observe(
+    authenticator: &MessageAuthenticator,
+    hostname: &str,
+    facts: Facts<'_>,
+) -> Vec<(CheckName, Authenticated, String)> {
+    let helo = authenticator.verify_spf(SpfParameters::verify_ehlo(facts.peer, facts.helo, hostname));
+    let mail = async {
+        if facts.reverse_path.is_empty() {
+            return None;
+        }
+        let parameters =
+            SpfParameters::verify_mail_from(facts.peer, facts.helo, hostname, facts.reverse_path);
+        Some(authenticator.verify_spf(parameters).await)
+    };
+    let message = AuthenticatedMessage::parse(facts.message).map(|mut message| {
+        message.dkim_headers.truncate(SIGNATURES);
+        message
+    });
+    let dkim = async {
+        match &message {
+            Some(message) => authenticator.verify_dkim(message).await,
+            None => Vec::new(),
+        }
+    };
+    let (helo, mail, dkim) = tokio::join!(helo, mail, dkim);
+    // RFC 7208 section 2.4: with a null reverse-path the HELO name stands in for MAIL FROM.
+    let spf = mail.as_ref().unwrap_or(&helo);
+    let mail_domain = facts
+        .reverse_path
+        .rsplit_once('@')
+        .map_or(facts.helo, |(_, domain)| domain);
+    let from_fields = message.as_ref().map_or(0, |message| {
+        message
+            .headers
+            .iter()
+            .filter(|(name, _)| name.trim_ascii().eq_ignore_ascii_case(b"from"))
+            .count()
+    });
+    let mut found = vec![
+        spf_finding(hostname, facts, &helo, mail.as_ref()),
+        dkim_finding(hostname, &dkim, mail_domain),
+    ];
+    if let Some(message) = &message {
+        let parameters = DmarcParameters::new(message, &dkim, mail_domain, spf);
+        let dmarc = authenticator.verify_dmarc(parameters).await;
+        found.push(dmarc_finding(
+            hostname,
+            &dmarc,
+            from_fields > 1 || author_domains(&message.from) > 1,
+        ));
+    }
+    found
+}
+
+fn spf_finding(
+    hostname: &str,
+    facts: Facts<'_>,
+    helo: &SpfOutput,
+    mail: Option<&SpfOutput>,
+) -> (CheckName, Authenticated, String) {
+    let mut results = AuthenticationResults::new(hostname);
+    let mut evidence = format!("helo {} {}", facts.helo, helo.result());
+    if let Some(mail) = mail {
+        results = results.with_spf_mailfrom_result(mail, facts.peer, facts.reverse_path, facts.helo);
+        evidence = format!("mail {} {}; {evidence}", facts.reverse_path, mail.result());
+    }
+    results = results.with_spf_ehlo_result(helo, facts.peer, facts.helo);
+    let result = match mail.unwrap_or(helo).result() {
+        SpfResult::Pass => AuthResult::Pass,
+        SpfResult::Fail | SpfResult::SoftFail => AuthResult::Fail,
+        SpfResult::TempError => AuthResult::Temporary,
+        SpfResult::Neutral | SpfResult::PermError | SpfResult::None => AuthResult::None,
+    };
+    let seen = Authenticated {
+        result,
+        results: parts(&results),
+        proves_reverse_path: mail.is_some_and(|mail| mail.result() == SpfResult::Pass),
+        policy: DomainPolicy::None,
+        domain: String::new(),
+    };
+    (CheckName::Spf, seen, evidence)
+}
+
+fn dkim_finding(
+    hostname: &str,
+    dkim: &[DkimOutput<'_>],
+    mail_domain: &str,
+) -> (CheckName, Authenticated, String) {
+    let results = AuthenticationResults::new(hostname).with_dkim_results(dkim, "");
+    let mut evidence = Vec::new();
+    let mut result = AuthResult::None;
+    let mut proves_reverse_path = false;
+    for output in dkim {
+        let domain = output.signature().map_or("?", |signature| signature.d.as_str());
+        evidence.push(format!("{domain} {}", output.result()));
+        match output.result() {
+            DkimResult::Pass => {
+                result = AuthResult::Pass;
+                proves_reverse_path |= same_or_below(mail_domain, domain);
+            }
+            DkimResult::TempError(_) if result != AuthResult::Pass => result = AuthResult::Temporary,
+            DkimResult::Fail(_) | DkimResult::PermError(_) | DkimResult::Neutral(_)
+                if result == AuthResult::None =>
+            {
+                result = AuthResult::Fail;
+            }
+            _ => {}
+        }
+    }
+    let evidence = if evidence.is_empty() {
+        "no signature".to_owned()
+    } else {
+        evidence.join("; ")
+    };
+    let results = if dkim.is_empty() {
+        ";\r\n\tdkim=none".to_owned()
+    } else {
+        parts(&results)
+    };
+    let seen = Authenticated {
+        result,
+        results,
+        proves_reverse_path,
+        policy: DomainPolicy::None,
+        domain: String::new(),
+    };
+    (CheckName::Dkim, seen, evidence)
+}
+
+fn dmarc_finding(hostname: &str, dmarc: &DmarcOutput, ambiguous: bool) -> (CheckName, Authenticated, String) {
+    let temporary = |result: &DmarcResult| matches!(result, DmarcResult::TempError(_));
+    let passed = *dmarc.spf_result() == DmarcResult::Pass || *dmarc.dkim_result() == DmarcResult::Pass;
+    let undecided = temporary(dmarc.spf_result()) || temporary(dmarc.dkim_result());
+    let published = dmarc.dmarc_record().is_some();
+    let result = if ambiguous {
+        AuthResult::Ambiguous
+    } else if passed {
+        AuthResult::Pass
+    } else if undecided {
+        AuthResult::Temporary
+    } else if published {
+        AuthResult::Fail
+    } else {
+        AuthResult::None
+    };
+    let policy = match dmarc.policy() {
+        _ if !published && undecided => DomainPolicy::Unknown,
+        Policy::Reject => DomainPolicy::Reject,
+        Policy::Quarantine => DomainPolicy::Quarantine,
+        Policy::None | Policy::Unspecified => DomainPolicy::None,
+    };
+    let seen = Authenticated {
+        result,
+        results: parts(&AuthenticationResults::new(hostname).with_dmarc_result(dmarc)),
+        proves_reverse_path: false,
+        policy,
+        domain: dmarc.domain().to_owned(),
+    };
+    let evidence = format!(
+        "{} policy {:?}, spf {}, dkim {}",
+        dmarc.domain(),
+        policy,
+        dmarc.spf_result(),
+        dmarc.dkim_result()
+    )
+    .to_lowercase();
+    (CheckName::Dmarc, seen, evidence)
+}
+
+/// The parts after the authserv-id.
+fn parts(results: &AuthenticationResults<'_>) -> String {
+    let mut field = Vec::new();
+    results.write_header(&mut field);
+    let field = String::from_utf8_lossy(&field).into_owned();
+    field
+        .split_once(';')
+        .map_or(String::new(), |(_, parts)| format!(";{}", parts.trim_end()))
+}
+
+/// Distinct domains in From, ASCII case aside.
+fn author_domains(from: &[String]) -> usize {
+    let mut domains: Vec<String> = from
+        .iter()
+        .filter_map(|author| author.rsplit_once('@'))
+        .map(|(_, domain)| domain.to_lowercase())
+        .collect();
+    domains.sort();
+    domains.dedup();
+    domains.len()
+}
+
+fn same_or_below(domain: &str, parent: &str) -> bool {
+    let (domain, parent) = (domain.to_ascii_lowercase(), parent.to_ascii_lowercase());
+    domain == parent
+        || domain
+            .strip_suffix(&parent)
+            .is_some_and(|head| head.ends_with('.'))
+}

@@ -1,0 +1,255 @@
+//! The smtpd process: takes mail from clients of one instance and hands it to the queue.
+//!
+//! `main` is a checklist: sockets, credentials, sandbox, runtime, serve. Nothing is opened after the sandbox stands.
+
+mod accept;
+mod admission;
+mod body;
+mod connection;
+mod deliver;
+mod headers;
+mod permit;
+
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use mail_auth::MessageAuthenticator;
+use postern_control::EventKind;
+use postern_sandbox::{Inherited, Policy};
+use rustls::ServerConfig;
+use tokio::sync::Semaphore;
+
+use crate::checks::Tools;
+use crate::checks::greylist::Greylist;
+use crate::checks::recipient::{Oracle, Verifier};
+use crate::config::{Authentication, CheckName, Config, Instance, Recipient, RecipientVia, ScannerSocket};
+use crate::events::Events;
+use crate::handover;
+use crate::queue::config::NextHop;
+use crate::rate::Rate;
+use crate::sasl::Logins;
+use crate::table::Table;
+use admission::Admission;
+
+/// Descriptor names in the socket units.
+pub const MX: &str = "mx";
+/// Port 587.
+pub const SUBMISSION: &str = "submission";
+
+const SCANS_AT_A_TIME: usize = 32;
+const IMPATIENT_SENDERS: usize = 65_536;
+
+/// What all connections of one instance share.
+struct Server {
+    name: String,
+    config: Arc<Config>,
+    instance: Instance,
+    tls: Option<Arc<ServerConfig>>,
+    events: Events,
+    tools: Tools,
+    rate: Mutex<Rate>,
+    logins: Option<Logins>,
+    queue: handover::Client,
+    admission: Arc<Admission>,
+    /// Octets of messages in memory, in KiB.
+    memory: Arc<Semaphore>,
+    /// Since when senders have been deferred for temporary DNS errors.
+    deferred: Mutex<Table<Instant>>,
+}
+
+/// A listening socket and what it is for.
+struct Port {
+    listener: TcpListener,
+    submission: bool,
+}
+
+/// The process: sockets, credentials, sandbox, runtime, serve.
+pub fn main(config: Config, name: &str, passed: Vec<Inherited>) -> anyhow::Result<()> {
+    let Some(instance) = config.instance.get(name).cloned() else {
+        let known: Vec<&str> = config.instance.keys().map(String::as_str).collect();
+        bail!(
+            "there is no [instance.{name}] in the configuration; it has: {}",
+            known.join(", ")
+        );
+    };
+    let ports = ports(passed)?;
+    let tls = crate::tls::acceptor(&config, name, &instance)?;
+    let authenticator = crate::resolver::authenticator(config.resolver.address)?;
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let report = policy(&config, &instance)
+        .enforce()
+        .context("the sandbox does not stand")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let events = Events::stdout(&format!("smtpd/{name}"));
+        let server = Arc::new(server(config, name, instance, tls, authenticator, events)?);
+        server.say_what_is_off();
+        accept::serve(server, ports, &report.to_string()).await
+    })
+}
+
+fn ports(passed: Vec<Inherited>) -> anyhow::Result<Vec<Port>> {
+    let mut ports = Vec::new();
+    for inherited in passed {
+        let submission = match inherited.name.as_str() {
+            MX => false,
+            SUBMISSION => true,
+            other => bail!(
+                "a socket named {other:?} was passed; set FileDescriptorName={MX} or {SUBMISSION} in the socket unit"
+            ),
+        };
+        let listener = TcpListener::from(inherited.fd);
+        listener
+            .set_nonblocking(true)
+            .context("a passed socket cannot be used")?;
+        ports.push(Port { listener, submission });
+    }
+    if ports.is_empty() {
+        bail!("no socket was passed; start the process by its socket units, or use `run`");
+    }
+    Ok(ports)
+}
+
+/// TCP leads to the resolver, and to scanners where they are on TCP; to nothing else.
+fn policy(config: &Config, instance: &Instance) -> Policy {
+    let mut policy = Policy::smtpd().connect_tcp(config.resolver.address.port());
+    let scanners = [
+        (CheckName::Spam, config.spam.as_ref().map(|spam| &spam.socket)),
+        (CheckName::Virus, config.virus.as_ref().map(|virus| &virus.socket)),
+    ];
+    for (check, socket) in scanners {
+        if let (true, Some(ScannerSocket::Tcp(address))) = (instance.checks.contains(&check), socket) {
+            policy = policy.connect_tcp(address.port());
+        }
+    }
+    if let Some(crate::queue::config::LmtpSocket::Tcp(address)) = lmtp(config) {
+        policy = policy.connect_tcp(address.port());
+    }
+    policy
+}
+
+fn lmtp(config: &Config) -> Option<&crate::queue::config::LmtpSocket> {
+    config.next_hop.values().find_map(|hop| match hop {
+        NextHop::Lmtp { socket } => Some(socket),
+        _ => None,
+    })
+}
+
+fn server(
+    config: Config,
+    name: &str,
+    instance: Instance,
+    tls: Option<Arc<ServerConfig>>,
+    authenticator: MessageAuthenticator,
+    events: Events,
+) -> anyhow::Result<Server> {
+    let config = Arc::new(config);
+    let limits = &config.limits;
+    let verifier = match &config.recipient {
+        Some(recipient) if instance.checks.contains(&CheckName::Recipient) => verifier(&config, recipient)?,
+        _ => None,
+    };
+    let greylist = config
+        .greylist
+        .as_ref()
+        .filter(|_| instance.checks.contains(&CheckName::Greylist))
+        .map(|greylist| Mutex::new(Greylist::new(Duration::from_secs(greylist.delay))));
+    let logins = config
+        .sasl
+        .as_ref()
+        .filter(|_| instance.authentication == Authentication::Sasl)
+        .map(|sasl| Logins::new(sasl.socket.clone(), std::process::id()));
+    Ok(Server {
+        name: name.to_owned(),
+        tls,
+        events,
+        tools: Tools {
+            config: Arc::clone(&config),
+            enabled: instance.checks.clone(),
+            authenticator,
+            verifier,
+            greylist,
+            scans: Semaphore::new(SCANS_AT_A_TIME),
+        },
+        rate: Mutex::new(Rate::new(limits.messages_per_hour)),
+        logins,
+        queue: handover::Client::new(config.handover_socket(name)),
+        admission: Admission::new(limits.max_connections, limits.max_connections_per_address),
+        memory: Arc::new(Semaphore::new(usize::try_from(limits.message_memory / 1024)?)),
+        deferred: Mutex::new(Table::new(IMPATIENT_SENDERS)),
+        instance,
+        config,
+    })
+}
+
+fn verifier(config: &Config, recipient: &Recipient) -> anyhow::Result<Option<Verifier>> {
+    let oracle = match recipient.via {
+        RecipientVia::Off => return Ok(None),
+        RecipientVia::Proxy => Oracle::Proxy(config.proxy_socket()),
+        RecipientVia::Lmtp => {
+            let socket = lmtp(config).context(
+                "[recipient] via = \"lmtp\" needs a next hop of kind \"lmtp\"; add [next-hop.mailboxes]",
+            )?;
+            Oracle::Lmtp(socket.clone(), config.hostname.clone())
+        }
+    };
+    Ok(Some(Verifier::new(
+        oracle,
+        Duration::from_secs(recipient.cache_seconds),
+    )))
+}
+
+impl Server {
+    /// What is switched off is said at start, so that nobody learns of it from an accident.
+    fn say_what_is_off(&self) {
+        let config = &self.config;
+        let listed = |check| self.instance.checks.contains(&check);
+        let mut off = Vec::new();
+        if listed(CheckName::Spam)
+            && config
+                .spam
+                .as_ref()
+                .is_some_and(|spam| spam.socket == ScannerSocket::Off)
+        {
+            off.push("spam scanner");
+        }
+        if listed(CheckName::Virus)
+            && config
+                .virus
+                .as_ref()
+                .is_some_and(|virus| virus.socket == ScannerSocket::Off)
+        {
+            off.push("virus scanner");
+        }
+        if listed(CheckName::Recipient) && self.tools.verifier.is_none() {
+            off.push("verification of recipients");
+        }
+        if listed(CheckName::Greylist) && self.tools.greylist.is_none() {
+            off.push("greylist");
+        }
+        if self.tls.is_none() {
+            off.push("TLS");
+        }
+        for what in off {
+            self.events.warn(format!(
+                "THE CONFIGURATION SWITCHES OFF: {what}, at instance {}",
+                self.name
+            ));
+        }
+    }
+
+    fn started(&self) {
+        self.events.emit(
+            None,
+            None,
+            EventKind::Started {
+                version: env!("CARGO_PKG_VERSION").into(),
+            },
+        );
+    }
+}

@@ -1,0 +1,103 @@
+//! How many connections are held: in all, and of one address.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Connections held now.
+#[derive(Debug)]
+pub(super) struct Admission {
+    most: usize,
+    most_per_address: usize,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    all: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+/// Why a connection is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    /// All connections are taken.
+    Server,
+    /// This address holds its share.
+    Address,
+}
+
+/// A place held until dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    admission: Arc<Admission>,
+    address: IpAddr,
+}
+
+impl Admission {
+    pub(super) fn new(most: usize, most_per_address: usize) -> Arc<Self> {
+        Arc::new(Self {
+            most,
+            most_per_address,
+            held: Mutex::default(),
+        })
+    }
+
+    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Place, Full> {
+        let mut held = self.held();
+        if held.all >= self.most {
+            return Err(Full::Server);
+        }
+        let of_address = held.by_address.entry(address).or_default();
+        if *of_address >= self.most_per_address {
+            return Err(Full::Address);
+        }
+        *of_address += 1;
+        held.all += 1;
+        Ok(Place {
+            admission: Arc::clone(self),
+            address,
+        })
+    }
+
+    /// Connections held.
+    pub(super) fn count(&self) -> usize {
+        self.held().all
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut held = self.admission.held();
+        held.all -= 1;
+        if let Some(of_address) = held.by_address.get_mut(&self.address) {
+            *of_address -= 1;
+            if *of_address == 0 {
+                held.by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_bounded_and_come_back() {
+        let admission = Admission::new(3, 2);
+        let (a, b): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        let first = admission.admit(a).unwrap();
+        let _second = admission.admit(a).unwrap();
+        assert_eq!(admission.admit(a).unwrap_err(), Full::Address);
+        let _third = admission.admit(b).unwrap();
+        assert_eq!(admission.admit(b).unwrap_err(), Full::Server);
+        drop(first);
+        assert!(admission.admit(b).is_ok());
+        assert_eq!(admission.count(), 2);
+    }
+}

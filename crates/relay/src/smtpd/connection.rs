@@ -1,0 +1,334 @@
+//! One connection: the I/O around [`postern_smtp::server::Session`].
+//!
+//! The session says what to do next; here it is done. Replies are gathered until the session needs input, so that a
+//! pipelined batch is answered in one write (RFC 2920). Time: a command, and each piece of a message, must make progress
+//! within its limit (RFC 5321 section 4.5.3.2).
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use postern_control::EventKind;
+use postern_smtp::replies;
+use postern_smtp::reply::Reply;
+use postern_smtp::server::{Config as SessionConfig, Limits, Session, Step, Tls};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsAcceptor;
+
+use super::Server;
+use super::body::Body;
+use super::permit::Denial;
+use crate::checks::scanner::Stream;
+use crate::config::{Authentication, InboundTls};
+
+const COMMAND_BUFFER: usize = 4 * 1024;
+const MESSAGE_BUFFER: usize = 64 * 1024;
+/// What a wrong password costs.
+const AUTH_DELAY: Duration = Duration::from_secs(2);
+const HANDSHAKE: Duration = Duration::from_secs(30);
+
+/// A client and what is known of it.
+pub(super) struct Connection {
+    pub(super) server: Arc<Server>,
+    pub(super) peer: IpAddr,
+    pub(super) trace: String,
+    pub(super) session: Session,
+    /// Proved itself by certificate or is a trusted address.
+    pub(super) trusted: bool,
+    /// Logged in, by the name Dovecot knows.
+    pub(super) user: Option<String>,
+    /// Bare reverse-path of the transaction; empty for the null one.
+    pub(super) sender: String,
+    pub(super) body: Body,
+    out: Vec<u8>,
+    receiving: bool,
+    /// The session's next reply is a decision that was told already.
+    told: bool,
+}
+
+impl Connection {
+    pub(super) fn new(server: Arc<Server>, peer: IpAddr, trace: String, submission: bool) -> Self {
+        let session = Session::new(session_config(&server, submission));
+        let trusted = server
+            .instance
+            .trusted_addresses
+            .iter()
+            .any(|network| network.contains(peer));
+        let body = Body::new(Arc::clone(&server.memory));
+        Self {
+            server,
+            peer,
+            trace,
+            session,
+            trusted,
+            user: None,
+            sender: String::new(),
+            body,
+            out: Vec::new(),
+            receiving: false,
+            told: false,
+        }
+    }
+
+    /// Serves the client to the end.
+    pub(super) async fn run(mut self, stream: TcpStream, stopped: watch::Receiver<bool>) {
+        let reason = match self.serve(stream, stopped).await {
+            Ok(reason) => reason.to_owned(),
+            Err(error) => error.to_string(),
+        };
+        self.server.events.emit(
+            Some(&self.trace),
+            None,
+            EventKind::Disconnected { reason: Some(reason) },
+        );
+    }
+
+    async fn serve(
+        &mut self,
+        stream: TcpStream,
+        mut stopped: watch::Receiver<bool>,
+    ) -> io::Result<&'static str> {
+        if self.speaks_first(&stream).await {
+            let mut wire: Box<dyn Stream> = Box::new(stream);
+            return self.farewell(&mut wire, "connect", replies::early_talker()).await;
+        }
+        let mut wire: Box<dyn Stream> = Box::new(stream);
+        let mut buffer = vec![0; COMMAND_BUFFER];
+        self.session.greeting().write_to(&mut self.out);
+        let mut deadline = self.deadline();
+        loop {
+            self.flush(&mut wire).await?;
+            let idle = self.session.transaction().is_none() && !self.receiving;
+            let length = tokio::select! {
+                read = timeout_at(deadline, wire.read(&mut buffer)) => match read {
+                    Ok(read) => read?,
+                    Err(_) => return self.farewell(&mut wire, "timeout", replies::timeout()).await,
+                },
+                () = asked_to_stop(&mut stopped), if idle => {
+                    return self.farewell(&mut wire, "stop", replies::shutting_down()).await;
+                }
+            };
+            if length == 0 {
+                return Ok("the client closed the connection");
+            }
+            let mut input = &buffer[..length];
+            loop {
+                let progress = match self.session.input(&mut input) {
+                    Step::NeedInput => break,
+                    Step::Close(reply) => return self.farewell(&mut wire, "command", reply).await,
+                    Step::StartTls(reply) => {
+                        reply.write_to(&mut self.out);
+                        self.flush(&mut wire).await?;
+                        wire = self.encrypt(wire).await?;
+                        break;
+                    }
+                    Step::Chunk(octets) => {
+                        self.body.push(octets);
+                        true
+                    }
+                    step => {
+                        self.flush_before_work(&mut wire, &step).await?;
+                        self.decide(step).await;
+                        true
+                    }
+                };
+                if progress {
+                    deadline = self.deadline();
+                }
+            }
+            let wanted = if self.receiving {
+                MESSAGE_BUFFER
+            } else {
+                COMMAND_BUFFER
+            };
+            if buffer.len() != wanted {
+                buffer = vec![0; wanted];
+            }
+        }
+    }
+
+    /// Everything that is not I/O.
+    async fn decide(&mut self, step: Step<'_>) {
+        match step {
+            Step::Reply(reply) => {
+                if !std::mem::take(&mut self.told) && (reply.is_transient() || reply.is_permanent()) {
+                    self.server.refused(&self.trace, "command", &reply, None);
+                }
+                reply.write_to(&mut self.out);
+            }
+            Step::Auth(credentials) => {
+                let decision = self.may_log_in(&credentials).await;
+                if decision.is_err() {
+                    tokio::time::sleep(AUTH_DELAY).await;
+                }
+                let decision = self.tell("auth", decision);
+                self.session.authentication(decision);
+            }
+            Step::Mail(mail) => {
+                let decision = self.may_send(&mail);
+                let decision = self.tell("mail", decision);
+                self.session.mail(decision);
+            }
+            Step::VerifyRecipient(recipient) => {
+                let decision = self.may_be_sent_to(&recipient).await;
+                let decision = self.tell("rcpt", decision);
+                self.session.recipient(decision);
+            }
+            Step::MessageStarted => {
+                self.body.clear();
+                self.receiving = true;
+            }
+            Step::MessageComplete(message) => {
+                let reply = self.take_message(&message).await;
+                self.receiving = false;
+                self.body.clear();
+                self.told = true;
+                self.session.verdict(reply);
+            }
+            Step::MessageRefused(reply) => {
+                self.server.refused(&self.trace, "message", &reply, None);
+                self.receiving = false;
+                self.body.clear();
+                reply.write_to(&mut self.out);
+            }
+            Step::NeedInput | Step::StartTls(_) | Step::Chunk(_) | Step::Close(_) => {}
+        }
+    }
+
+    /// Tells a refusal and turns it into the session's decision.
+    fn tell(&mut self, stage: &str, decision: Result<(), Denial>) -> Result<(), Reply> {
+        self.told = true;
+        decision.map_err(|denial| {
+            self.server
+                .refused(&self.trace, stage, &denial.reply, denial.because.as_ref());
+            denial.reply
+        })
+    }
+
+    /// Whether a stranger sends before the greeting (RFC 5321 section 4.3.1): what bulk senders do that do not read replies.
+    async fn speaks_first(&self, stream: &TcpStream) -> bool {
+        let open = self.server.instance.authentication == Authentication::None;
+        let delay = Duration::from_millis(self.server.config.limits.greeting_delay);
+        if !open || delay.is_zero() || self.server.config.is_listed(self.peer) {
+            return false;
+        }
+        matches!(
+            tokio::time::timeout(delay, stream.peek(&mut [0])).await,
+            Ok(Ok(1))
+        )
+    }
+
+    async fn encrypt(&mut self, plain: Box<dyn Stream>) -> io::Result<Box<dyn Stream>> {
+        let Some(tls) = self.server.tls.clone() else {
+            return Err(io::Error::other("STARTTLS without TLS"));
+        };
+        let accepted = tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(tls).accept(plain)).await;
+        let stream = accepted
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))
+            .and_then(|result| result)
+            .map_err(|error| io::Error::other(format!("the TLS handshake failed: {error}")))?;
+        let connection = stream.get_ref().1;
+        let info = crate::tls::info(connection);
+        let peer_name = crate::tls::proven_name(connection, &self.server.instance.trusted_names);
+        self.trusted |= peer_name.is_some();
+        let event = EventKind::Tls {
+            version: info.version.clone(),
+            cipher: info.cipher.clone(),
+            peer_name,
+        };
+        self.server.events.emit(Some(&self.trace), None, event);
+        self.session.tls_established(info);
+        Ok(Box::new(stream))
+    }
+
+    /// Slow work is coming: what was gathered goes out first.
+    async fn flush_before_work(&mut self, wire: &mut Box<dyn Stream>, step: &Step<'_>) -> io::Result<()> {
+        match step {
+            Step::Auth(_) | Step::VerifyRecipient(_) | Step::MessageComplete(_) => self.flush(wire).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn flush(&mut self, wire: &mut Box<dyn Stream>) -> io::Result<()> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let written = async {
+            wire.write_all(&self.out).await?;
+            wire.flush().await
+        };
+        let limit = Duration::from_secs(self.server.config.limits.command_timeout);
+        tokio::time::timeout(limit, written)
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        self.out.clear();
+        Ok(())
+    }
+
+    /// Sends the last reply and closes.
+    async fn farewell(
+        &mut self,
+        wire: &mut Box<dyn Stream>,
+        stage: &str,
+        reply: Reply,
+    ) -> io::Result<&'static str> {
+        if reply.is_transient() || reply.is_permanent() {
+            self.server.refused(&self.trace, stage, &reply, None);
+        }
+        reply.write_to(&mut self.out);
+        self.flush(wire).await?;
+        // What the client still sends is read for a moment: a reset because of unread octets would destroy the reply.
+        let _ = tokio::time::timeout(Duration::from_secs(2), async {
+            wire.shutdown().await?;
+            let mut rest = [0; 1024];
+            for _ in 0..64 {
+                if wire.read(&mut rest).await? == 0 {
+                    break;
+                }
+            }
+            io::Result::Ok(())
+        })
+        .await;
+        Ok("closed by us")
+    }
+
+    fn deadline(&self) -> Instant {
+        let limits = &self.server.config.limits;
+        let seconds = if self.receiving {
+            limits.data_timeout
+        } else {
+            limits.command_timeout
+        };
+        Instant::now() + Duration::from_secs(seconds)
+    }
+}
+
+/// Returns when the process is asked to stop.
+async fn asked_to_stop(stopped: &mut watch::Receiver<bool>) {
+    // An error means that the accept loop is gone, which is the same.
+    let _ = stopped.wait_for(|stopped| *stopped).await.map(|_| ());
+}
+
+fn session_config(server: &Server, submission: bool) -> SessionConfig {
+    let limits = &server.config.limits;
+    let mut config = SessionConfig::new(server.config.hostname.clone());
+    config.tls = match server.instance.tls {
+        InboundTls::Required => Tls::Required,
+        InboundTls::Offered => Tls::Offered,
+        InboundTls::Off => Tls::Off,
+    };
+    config.offer_auth = server.logins.is_some();
+    config.require_auth = server.logins.is_some() || submission;
+    config.limits = Limits {
+        message_size: limits.max_message_size,
+        recipients: limits.max_recipients,
+        errors: u32::try_from(limits.max_errors).unwrap_or(u32::MAX),
+        hops: u32::try_from(limits.max_hops).unwrap_or(u32::MAX),
+        ..Limits::default()
+    };
+    config
+}

@@ -1,0 +1,284 @@
+//! The answer to a whole message: checks, verdict, our header fields, handover, and only then 250.
+
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::PoisonError;
+use std::time::{Instant, SystemTime};
+
+use postern_control::EventKind;
+use postern_sandbox::memfd;
+use postern_smtp::dsn::Ret;
+use postern_smtp::parameters::Body as BodyType;
+use postern_smtp::replies;
+use postern_smtp::reply::Reply;
+use postern_smtp::server::{Message, Recipient};
+use postern_smtp::trace::Received;
+
+use super::connection::Connection;
+use super::headers::{Removal, keep};
+use super::permit::Denial;
+use crate::checks::{Finding, Observation, Phase};
+use crate::config::{Authentication, CheckName, RelayFor};
+use crate::handover::{self, Envelope};
+use crate::verdict::{PATIENCE, Verdict, judge};
+
+impl Connection {
+    /// Judges the message and hands it to the queue; what comes back is the reply to the client.
+    pub(super) async fn take_message(&mut self, message: &Message) -> Reply {
+        match self.taken(message).await {
+            Ok(reply) => reply,
+            Err(denial) => {
+                self.server
+                    .refused(&self.trace, "message", &denial.reply, denial.because.as_ref());
+                denial.reply
+            }
+        }
+    }
+
+    async fn taken(&self, message: &Message) -> Result<Reply, Denial> {
+        let Some(octets) = self.body.octets() else {
+            return Err(Denial::because(
+                replies::queue_full(),
+                "message-memory is used up".into(),
+            ));
+        };
+        self.count_message()?;
+        let (findings, verdict) = self.judged(octets).await;
+        let score = findings.iter().find_map(|finding| match finding.observation {
+            Observation::Scored(score) => Some(score),
+            _ => None,
+        });
+        let event = EventKind::Verdict {
+            decision: verdict.word().to_owned(),
+            score,
+        };
+        self.server.events.emit(Some(&self.trace), None, event);
+        if let Some(refusal) = verdict.refusal() {
+            return Err(refusal.into());
+        }
+        let fields = self.fields(message, &findings, &verdict, score);
+        let removal = Removal {
+            hostname: &self.server.config.hostname,
+            marks: self.server.instance.authentication == Authentication::None,
+        };
+        let (sealed, size) = seal(&fields, &keep(octets, &removal)).map_err(|error| {
+            Denial::because(replies::queue_unavailable(), format!("sealed memory: {error}"))
+        })?;
+        self.hand_over(self.envelope(message, &findings, size), sealed)
+            .await
+    }
+
+    /// Counts the message against its client's hour.
+    fn count_message(&self) -> Result<(), Denial> {
+        let strangers = self.server.instance.authentication == Authentication::None;
+        if !strangers || self.server.config.is_listed(self.peer) {
+            return Ok(());
+        }
+        let mut rate = self.server.rate.lock().unwrap_or_else(PoisonError::into_inner);
+        if rate.take(self.peer, Instant::now()) {
+            return Ok(());
+        }
+        Err(Denial::plain(replies::rate_limited(
+            self.server.config.limits.messages_per_hour,
+        )))
+    }
+
+    /// Origin first; the scanners are asked only about what that leaves.
+    async fn judged(&self, octets: &[u8]) -> (Vec<Finding>, Verdict) {
+        let mut findings = Vec::new();
+        let mut verdict = Verdict::Accept;
+        for phase in [Phase::Origin, Phase::Content] {
+            let found = self.server.tools.run(phase, self.facts("", octets)).await;
+            self.tell_findings(&found);
+            findings.extend(found);
+            verdict = judge(&self.server.policy(false), "", &findings);
+            if self.is_deferred_for_dns(&verdict) && self.patience_is_over() {
+                verdict = judge(&self.server.policy(true), "", &findings);
+            }
+            if verdict.refusal().is_some() {
+                break;
+            }
+        }
+        (findings, verdict)
+    }
+
+    fn is_deferred_for_dns(&self, verdict: &Verdict) -> bool {
+        matches!(verdict, Verdict::Defer(refusal)
+            if matches!(refusal.check, CheckName::Spf | CheckName::Dkim | CheckName::Dmarc))
+    }
+
+    /// Whether this sender has been deferred for temporary DNS errors for hours; remembers when that began.
+    fn patience_is_over(&self) -> bool {
+        let now = Instant::now();
+        let key = (self.peer, self.facts("", &[]).reverse_path.to_lowercase());
+        let mut deferred = self
+            .server
+            .deferred
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(since) = deferred.get(&key, now) {
+            return now.duration_since(*since) >= PATIENCE;
+        }
+        deferred.insert(&key, now, now + 8 * PATIENCE, now);
+        false
+    }
+
+    /// The fields that go in front: Received on top, then what we found.
+    fn fields(
+        &self,
+        message: &Message,
+        findings: &[Finding],
+        verdict: &Verdict,
+        score: Option<f64>,
+    ) -> String {
+        let hostname = &self.server.config.hostname;
+        let only = match message.transaction.recipients.as_slice() {
+            [only] => Some(&only.path),
+            _ => None,
+        };
+        let received = Received {
+            helo: self.session.helo().map_or("unknown", |helo| helo.name.as_str()),
+            peer: self.peer,
+            peer_name: None,
+            by: hostname,
+            protocol: self.session.protocol(),
+            tls: self.session.tls(),
+            id: &self.trace,
+            recipient: only,
+            time: SystemTime::now(),
+        };
+        let mut fields = received.header();
+        let results: String = findings
+            .iter()
+            .filter_map(|finding| match &finding.observation {
+                Observation::Authenticated(seen) => Some(seen.results.as_str()),
+                _ => None,
+            })
+            .collect();
+        if !results.is_empty() {
+            fields += &format!("Authentication-Results: {hostname}{results}\r\n");
+        }
+        if let Some(score) = score {
+            fields += &format!("X-Spam-Score: {score:.1}\r\n");
+        }
+        if matches!(verdict, Verdict::Mark(_)) {
+            fields += "X-Spam-Flag: YES\r\n";
+        }
+        fields
+    }
+
+    fn envelope(&self, message: &Message, findings: &[Finding], size: u64) -> Envelope {
+        let mail = &message.transaction.mail;
+        let own = self.user.is_some() || (self.trusted && self.server.instance.relay_for == RelayFor::Any);
+        let proven = findings.iter().any(
+            |finding| matches!(&finding.observation, Observation::Authenticated(seen) if seen.proves_reverse_path),
+        );
+        Envelope {
+            trace: self.trace.clone(),
+            reverse_path: mail.path.to_string(),
+            recipients: message
+                .transaction
+                .recipients
+                .iter()
+                .map(|recipient| self.recipient(recipient))
+                .collect(),
+            ret: mail.ret.map(|ret| match ret {
+                Ret::Full => handover::Ret::Full,
+                Ret::Headers => handover::Ret::Hdrs,
+            }),
+            envid: mail.envid.as_deref().map(postern_smtp::dsn::xtext::encode),
+            smtputf8: mail.smtputf8,
+            eight_bit: mail.body == BodyType::EightBitMime || message.summary.eight_bit,
+            peer: self.peer.to_string(),
+            helo: self
+                .session
+                .helo()
+                .map_or(String::new(), |helo| helo.name.clone()),
+            tls: self
+                .session
+                .tls()
+                .map(|tls| format!("{} {}", tls.version, tls.cipher)),
+            authenticated_user: self.user.clone(),
+            return_path_proven: own || proven,
+            size,
+        }
+    }
+
+    fn recipient(&self, recipient: &Recipient) -> handover::Recipient {
+        handover::Recipient {
+            address: self.server.mailbox(&recipient.path),
+            orcpt: recipient.orcpt.as_ref().map(ToString::to_string),
+            notify: recipient.notify.map(|notify| {
+                let wanted = [
+                    (notify.success, handover::Notify::Success),
+                    (notify.failure, handover::Notify::Failure),
+                    (notify.delay, handover::Notify::Delay),
+                ];
+                let wanted: Vec<_> = wanted
+                    .into_iter()
+                    .filter(|(is, _)| *is)
+                    .map(|(_, of)| of)
+                    .collect();
+                if wanted.is_empty() {
+                    vec![handover::Notify::Never]
+                } else {
+                    wanted
+                }
+            }),
+        }
+    }
+
+    async fn hand_over(&self, envelope: Envelope, message: OwnedFd) -> Result<Reply, Denial> {
+        let broken =
+            |error: handover::HandoverError| Denial::because(replies::queue_unavailable(), error.to_string());
+        match self
+            .server
+            .queue
+            .hand_over(&envelope, message.as_fd())
+            .await
+            .map_err(broken)?
+        {
+            handover::Reply::Queued { id } => {
+                let event = EventKind::Queued {
+                    from: envelope.reverse_path,
+                    to: envelope
+                        .recipients
+                        .into_iter()
+                        .map(|recipient| recipient.address)
+                        .collect(),
+                    size: envelope.size,
+                    provenance: None,
+                };
+                self.server.events.emit(Some(&self.trace), Some(&id), event);
+                Ok(replies::queued(&id))
+            }
+            handover::Reply::Refused { code, enhanced, text } => {
+                let reply = format!("{code} {enhanced} {text}");
+                Err(Denial::because(refusal_of_queue(code, &enhanced, text), reply))
+            }
+        }
+    }
+}
+
+/// The queue's own words, where they make a refusal; a queue that says anything else is not believed.
+fn refusal_of_queue(code: u16, enhanced: &str, text: String) -> Reply {
+    let mut parts = enhanced.split('.').map(str::parse::<u16>);
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(Ok(class @ (4 | 5))), Some(Ok(subject)), Some(Ok(detail))) if code / 100 == class => {
+            Reply::new(code, (u8::try_from(class).unwrap_or(4), subject, detail), text)
+        }
+        _ => replies::queue_unavailable(),
+    }
+}
+
+/// The whole message in sealed memory, and its size.
+fn seal(fields: &str, pieces: &[&[u8]]) -> io::Result<(OwnedFd, u64)> {
+    let mut writer = memfd::Writer::new()?;
+    writer.write_all(fields.as_bytes())?;
+    let mut size = fields.len();
+    for piece in pieces {
+        writer.write_all(piece)?;
+        size += piece.len();
+    }
+    Ok((writer.seal()?, size as u64))
+}

@@ -1,0 +1,293 @@
+//! The one place that decides: findings in, [`Verdict`] out.
+//!
+//! What a failing check means is the table in [`weigh`] and nowhere else. Nothing passes unscanned: a scanner, the
+//! recipient check or a broken lookup that cannot answer means 451; a temporary DNS error of SPF or DKIM counts only where
+//! it could change a DMARC reject or quarantine, and only for [`PATIENCE`].
+
+use std::time::Duration;
+
+use postern_smtp::replies;
+use postern_smtp::reply::Reply;
+
+use crate::checks::authentication::{AuthResult, Authenticated, DomainPolicy};
+use crate::checks::greylist::Seen;
+use crate::checks::recipient::Existence;
+use crate::checks::{Finding, Observation};
+use crate::config::CheckName;
+
+/// How long one sender is deferred for temporary DNS errors before the mail is taken with a mark.
+pub const PATIENCE: Duration = Duration::from_secs(6 * 3600);
+
+/// What is done with a recipient or a message.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// Taken.
+    Accept,
+    /// Taken, with a mark that the mailbox owner's filter can see.
+    Mark(Refusal),
+    /// Not now: 4xx.
+    Defer(Refusal),
+    /// Never: 5xx.
+    Reject(Refusal),
+}
+
+/// Which check decided, and what it tells the client (a mark's reply is not sent).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refusal {
+    /// What the client reads.
+    pub reply: Reply,
+    /// Which check.
+    pub check: CheckName,
+    /// How it knows.
+    pub evidence: String,
+}
+
+/// What the site wants, as far as decisions need it.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// From this spam score on a message is marked.
+    pub mark_score: f64,
+    /// From this spam score on a message is refused.
+    pub reject_score: f64,
+    /// Whether this sender has been deferred for temporary DNS errors for longer than [`PATIENCE`].
+    pub patience_over: bool,
+}
+
+impl Verdict {
+    /// The word for the trace.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Mark(_) => "mark",
+            Self::Defer(_) => "defer",
+            Self::Reject(_) => "reject",
+        }
+    }
+
+    /// What is told to the client, where the answer is no.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Defer(refusal) | Self::Reject(refusal) => Some(refusal),
+            Self::Accept | Self::Mark(_) => None,
+        }
+    }
+
+    fn severity(&self) -> u8 {
+        match self {
+            Self::Accept => 0,
+            Self::Mark(_) => 1,
+            Self::Defer(_) => 2,
+            Self::Reject(_) => 3,
+        }
+    }
+}
+
+/// The verdict over all findings: the severest, and of equals the first.
+pub fn judge(policy: &Policy, recipient: &str, findings: &[Finding]) -> Verdict {
+    let mut verdict = Verdict::Accept;
+    for finding in findings {
+        let next = weigh(policy, recipient, finding);
+        if next.severity() > verdict.severity() {
+            verdict = next;
+        }
+    }
+    verdict
+}
+
+/// What one finding means.
+fn weigh(policy: &Policy, recipient: &str, finding: &Finding) -> Verdict {
+    let because = |reply: Reply| Refusal {
+        reply,
+        check: finding.check,
+        evidence: finding.evidence.clone(),
+    };
+    match &finding.observation {
+        Observation::Clean
+        | Observation::Recipient(Existence::Exists)
+        | Observation::Greylist(Seen::Known) => Verdict::Accept,
+
+        Observation::Virus(name) => Verdict::Reject(because(replies::virus(name))),
+        Observation::Scored(score) if *score >= policy.reject_score => {
+            Verdict::Reject(because(replies::spam(*score, policy.reject_score)))
+        }
+        Observation::Scored(score) if *score >= policy.mark_score => {
+            Verdict::Mark(because(replies::spam(*score, policy.reject_score)))
+        }
+        Observation::Scored(_) => Verdict::Accept,
+
+        Observation::Recipient(Existence::Unknown) => {
+            Verdict::Reject(because(replies::unknown_recipient(recipient)))
+        }
+        Observation::Recipient(Existence::Full) => Verdict::Defer(because(replies::mailbox_full(recipient))),
+        Observation::Greylist(Seen::Wait(left)) => {
+            Verdict::Defer(because(replies::greylisted(left.as_secs().max(1))))
+        }
+
+        Observation::Authenticated(seen) if finding.check == CheckName::Dmarc => dmarc(policy, seen, because),
+        // SPF and DKIM alone refuse nothing: forwarders break the one, mailing lists the other.
+        Observation::Authenticated(_) => Verdict::Accept,
+
+        Observation::NoAnswer => no_answer(policy, finding.check, because),
+    }
+}
+
+fn dmarc(policy: &Policy, seen: &Authenticated, because: impl Fn(Reply) -> Refusal) -> Verdict {
+    match (seen.result, seen.policy) {
+        // No policy covers several authors' domains, so that adding one would evade any (RFC 7489 section 6.6.1).
+        (AuthResult::Ambiguous, _) => Verdict::Reject(because(replies::malformed_header())),
+        (AuthResult::Pass | AuthResult::None, _) | (_, DomainPolicy::None) => Verdict::Accept,
+        (AuthResult::Temporary, _) if policy.patience_over => {
+            Verdict::Mark(because(replies::authentication_temporary(&seen.domain)))
+        }
+        (AuthResult::Temporary, _) => {
+            Verdict::Defer(because(replies::authentication_temporary(&seen.domain)))
+        }
+        (AuthResult::Fail, DomainPolicy::Reject) => {
+            Verdict::Reject(because(replies::dmarc_rejected(&seen.domain)))
+        }
+        (AuthResult::Fail, DomainPolicy::Quarantine | DomainPolicy::Unknown) => {
+            Verdict::Mark(because(replies::dmarc_rejected(&seen.domain)))
+        }
+    }
+}
+
+fn no_answer(policy: &Policy, check: CheckName, because: impl Fn(Reply) -> Refusal) -> Verdict {
+    match check {
+        CheckName::Spam => Verdict::Defer(because(replies::scanner_unavailable("spam scanner"))),
+        CheckName::Virus => Verdict::Defer(because(replies::scanner_unavailable("virus scanner"))),
+        CheckName::Recipient => Verdict::Defer(because(replies::recipient_unverifiable())),
+        CheckName::Spf | CheckName::Dkim | CheckName::Dmarc if policy.patience_over => {
+            Verdict::Mark(because(replies::authentication_temporary("the sender")))
+        }
+        CheckName::Spf | CheckName::Dkim | CheckName::Dmarc => {
+            Verdict::Defer(because(replies::authentication_temporary("the sender")))
+        }
+        CheckName::Greylist => Verdict::Accept,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy() -> Policy {
+        Policy {
+            mark_score: 5.0,
+            reject_score: 10.0,
+            patience_over: false,
+        }
+    }
+
+    fn found(check: CheckName, observation: Observation) -> Finding {
+        Finding {
+            check,
+            observation,
+            evidence: "e".into(),
+            millis: 1,
+        }
+    }
+
+    fn dmarc_saw(result: AuthResult, policy: DomainPolicy) -> Finding {
+        let seen = Authenticated {
+            result,
+            results: String::new(),
+            proves_reverse_path: false,
+            policy,
+            domain: "x.example".into(),
+        };
+        found(CheckName::Dmarc, Observation::Authenticated(seen))
+    }
+
+    fn outcome(policy: &Policy, findings: &[Finding]) -> (&'static str, u16) {
+        let verdict = judge(policy, "a@example.org", findings);
+        let code = verdict.refusal().map_or(0, |refusal| refusal.reply.code.value());
+        (verdict.word(), code)
+    }
+
+    #[test]
+    fn no_check_that_must_answer_passes_without_an_answer() {
+        for check in [
+            CheckName::Spam,
+            CheckName::Virus,
+            CheckName::Recipient,
+            CheckName::Spf,
+        ] {
+            assert_eq!(
+                outcome(&policy(), &[found(check, Observation::NoAnswer)]),
+                ("defer", 451),
+                "{check:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_severest_finding_decides() {
+        let virus = found(CheckName::Virus, Observation::Virus("Eicar".into()));
+        let silent = found(CheckName::Spam, Observation::NoAnswer);
+        assert_eq!(
+            outcome(&policy(), &[silent.clone(), virus.clone()]),
+            ("reject", 554)
+        );
+        assert_eq!(outcome(&policy(), &[virus, silent]), ("reject", 554));
+        let clean = found(CheckName::Virus, Observation::Clean);
+        assert_eq!(outcome(&policy(), &[clean]), ("accept", 0));
+    }
+
+    #[test]
+    fn scores_meet_their_limits() {
+        for (score, expected) in [
+            (4.9, "accept"),
+            (5.0, "mark"),
+            (9.9, "mark"),
+            (10.0, "reject"),
+            (-3.0, "accept"),
+        ] {
+            let scored = found(CheckName::Spam, Observation::Scored(score));
+            assert_eq!(outcome(&policy(), &[scored]).0, expected, "{score}");
+        }
+    }
+
+    #[test]
+    fn dmarc_does_what_the_domain_asks() {
+        use AuthResult::{Ambiguous, Fail, None, Pass, Temporary};
+        for (result, asked, expected) in [
+            (Pass, DomainPolicy::Reject, "accept"),
+            (None, DomainPolicy::None, "accept"),
+            (Fail, DomainPolicy::None, "accept"),
+            (Fail, DomainPolicy::Quarantine, "mark"),
+            (Fail, DomainPolicy::Reject, "reject"),
+            (Temporary, DomainPolicy::None, "accept"),
+            (Temporary, DomainPolicy::Quarantine, "defer"),
+            (Temporary, DomainPolicy::Reject, "defer"),
+            (Temporary, DomainPolicy::Unknown, "defer"),
+            (Ambiguous, DomainPolicy::None, "reject"),
+        ] {
+            assert_eq!(
+                outcome(&policy(), &[dmarc_saw(result, asked)]).0,
+                expected,
+                "{result:?} {asked:?}"
+            );
+        }
+        let tired = Policy {
+            patience_over: true,
+            ..policy()
+        };
+        assert_eq!(
+            outcome(&tired, &[dmarc_saw(Temporary, DomainPolicy::Reject)]).0,
+            "mark"
+        );
+    }
+
+    #[test]
+    fn recipients() {
+        let says = |existence| [found(CheckName::Recipient, Observation::Recipient(existence))];
+        assert_eq!(outcome(&policy(), &says(Existence::Exists)), ("accept", 0));
+        assert_eq!(outcome(&policy(), &says(Existence::Unknown)), ("reject", 550));
+        assert_eq!(outcome(&policy(), &says(Existence::Full)), ("defer", 452));
+        let wait = found(
+            CheckName::Greylist,
+            Observation::Greylist(Seen::Wait(Duration::from_secs(9))),
+        );
+        assert_eq!(outcome(&policy(), &[wait]), ("defer", 451));
+    }
+}
