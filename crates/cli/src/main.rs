@@ -1,3 +1,170 @@
-//! The operator's command.
+//! `postern`, the operator's command. Enters: a command line. Leaves: files, text, or an error that says what is
+//! wrong, where, and how to mend it, with exit status 1 and nothing half-written.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod credentials;
+mod files;
+mod import;
+mod passwords;
+mod pki;
+mod render;
+mod site;
+mod status;
+mod users;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The operator's command of the Postern mail gate.
+#[derive(Parser)]
+#[command(name = "postern", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check a site file, and show what follows from it.
+    #[command(subcommand)]
+    Site(SiteCommand),
+    /// The certificates by which the nodes know each other.
+    #[command(subcommand)]
+    Pki(PkiCommand),
+    /// Mailbox users.
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Hand a site to a node; on the node, take it in.
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// How this node and its queue are.
+    Status {
+        /// The queue's control socket.
+        #[arg(long, default_value = "/run/postern/control.sock")]
+        socket: PathBuf,
+        /// One line of JSON instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Subcommand)]
+enum SiteCommand {
+    /// Say what is wrong with a site file.
+    Check {
+        /// The site file.
+        file: PathBuf,
+    },
+    /// Write a node's configuration files.
+    Render {
+        /// The site file.
+        file: PathBuf,
+        /// Which node.
+        #[arg(long)]
+        node: String,
+        /// Directory to write to; without it everything is printed.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Print the public DNS records of the site in zone-file form.
+    Dns {
+        /// The site file.
+        file: PathBuf,
+        /// The gateway's DKIM records: JSON as the control socket gives it, or lines of `name value`.
+        #[arg(long)]
+        dkim_records: Option<PathBuf>,
+    },
+    /// Print who can reach whom.
+    Matrix {
+        /// The site file.
+        file: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum PkiCommand {
+    /// Make the site's authority and a certificate for each node.
+    Init {
+        /// The site file.
+        #[arg(long)]
+        site: PathBuf,
+        /// Directory to make; it must not hold anything yet.
+        #[arg(long)]
+        out: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum UserCommand {
+    /// Add a user to a users database, or give an existing one a new password.
+    Add {
+        /// The database; made if it is not there.
+        #[arg(long)]
+        db: PathBuf,
+        /// The user's mail address.
+        address: String,
+        /// Octets that the mailbox may hold.
+        #[arg(long, default_value_t = users::DEFAULT_QUOTA)]
+        quota: u64,
+    },
+    /// Print a user's line for the credential `postern.users`.
+    Hash {
+        /// The user's mail address.
+        address: String,
+        /// Octets that the mailbox may hold.
+        #[arg(long, default_value_t = users::DEFAULT_QUOTA)]
+        quota: u64,
+    },
+}
+
+#[derive(Subcommand)]
+enum NodeCommand {
+    /// Write a node's credentials as SMBIOS type 11 strings, one on each line.
+    Credentials(credentials::Request),
+    /// On the node, at boot: credentials -> /var/lib/postern. The last good site is kept.
+    Import {
+        /// Directory that stands for `/`.
+        #[arg(long, default_value = "/")]
+        root: PathBuf,
+        /// Where systemd put the credentials.
+        #[arg(long, env = "CREDENTIALS_DIRECTORY")]
+        credentials: Option<PathBuf>,
+    },
+    /// On the node, at boot: the imported site -> /run/postern and /run/systemd.
+    Render {
+        /// Directory that stands for `/`.
+        #[arg(long, default_value = "/")]
+        root: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("postern: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Site(SiteCommand::Check { file }) => site::check(&file),
+        Command::Site(SiteCommand::Render { file, node, out }) => site::render(&file, &node, out.as_deref()),
+        Command::Site(SiteCommand::Dns { file, dkim_records }) => site::dns(&file, dkim_records.as_deref()),
+        Command::Site(SiteCommand::Matrix { file }) => site::matrix(&file),
+        Command::Pki(PkiCommand::Init { site, out }) => pki::init(&site, &out),
+        Command::User(UserCommand::Add { db, address, quota }) => users::add(&db, &address, quota),
+        Command::User(UserCommand::Hash { address, quota }) => users::hash(&address, quota),
+        Command::Node(NodeCommand::Credentials(request)) => credentials::write(&request),
+        Command::Node(NodeCommand::Import { root, credentials }) => {
+            import::run(&root, credentials.as_deref())
+        }
+        Command::Node(NodeCommand::Render { root }) => render::run(&root),
+        Command::Status { socket, json } => status::show(&socket, json),
+    }
+}

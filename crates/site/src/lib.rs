@@ -20,8 +20,8 @@ mod value;
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use dns::{DkimRecord, zone_lines};
 pub use matrix::{NamedOption, OPTIONS, Row, matrix, matrix_text};
-pub use model::{Node, Role, Site};
-pub use render::{RenderedFile, UnknownNode};
+pub use model::{Node, Role, Site, UnknownNode};
+pub use render::RenderedFile;
 
 impl Site {
     /// Reads and checks a site file. `file` is only the name that diagnostics show.

@@ -225,6 +225,15 @@ impl Default for Policy {
     }
 }
 
+/// The site has no node of this name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the site {site} has no node `{node}`; its nodes are: {known}")]
+pub struct UnknownNode {
+    site: String,
+    node: String,
+    known: String,
+}
+
 impl Site {
     /// The site's name.
     pub fn name(&self) -> &str {
@@ -247,8 +256,15 @@ impl Site {
     }
 
     /// The node of that name.
-    pub fn node(&self, name: &str) -> Option<&Node> {
-        self.nodes.iter().find(|node| node.name() == name)
+    pub fn node(&self, name: &str) -> Result<&Node, UnknownNode> {
+        self.nodes
+            .iter()
+            .find(|node| node.name() == name)
+            .ok_or_else(|| UnknownNode {
+                site: self.name().to_owned(),
+                node: name.to_owned(),
+                known: self.nodes.iter().map(Node::name).collect::<Vec<_>>().join(", "),
+            })
     }
 
     pub(crate) fn gateways(&self) -> impl Iterator<Item = &Node> {

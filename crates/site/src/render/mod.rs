@@ -9,7 +9,7 @@ mod unbound;
 
 use std::fmt::Write as _;
 
-use crate::model::{Role, Site};
+use crate::model::{Role, Site, UnknownNode};
 
 /// One file of a node, to be written below `/run/postern`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,28 +32,10 @@ impl RenderedFile {
     }
 }
 
-/// The site has no node of this name.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the site {site} has no node `{node}`; its nodes are: {known}")]
-pub struct UnknownNode {
-    site: String,
-    node: String,
-    known: String,
-}
-
 impl Site {
     /// All files of the node called `name`, in the order of their paths.
     pub fn render(&self, name: &str) -> Result<Vec<RenderedFile>, UnknownNode> {
-        let node = self.node(name).ok_or_else(|| UnknownNode {
-            site: self.name().to_owned(),
-            node: name.to_owned(),
-            known: self
-                .nodes()
-                .iter()
-                .map(super::Node::name)
-                .collect::<Vec<_>>()
-                .join(", "),
-        })?;
+        let node = self.node(name)?;
         let mut files = vec![
             RenderedFile::new("relay.toml", relay::render(self, node)),
             RenderedFile::new("site.nft", nft::render(self, node)),
