@@ -36,7 +36,7 @@ pub struct Envelope {
     /// RET (RFC 3461 4.3).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ret: Option<Ret>,
-    /// ENVID in xtext, as it came (RFC 3461 4.4).
+    /// ENVID, decoded (RFC 3461 4.4).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub envid: Option<String>,
     /// MAIL had SMTPUTF8 (RFC 6531).
@@ -67,7 +67,7 @@ pub struct Envelope {
 pub struct Recipient {
     /// The mailbox.
     pub address: String,
-    /// ORCPT as it came (RFC 3461 4.2).
+    /// ORCPT as it came, `type;xtext` (RFC 3461 4.2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub orcpt: Option<String>,
     /// NOTIFY (RFC 3461 4.1); absent means as if FAILURE.
