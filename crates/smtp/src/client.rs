@@ -122,12 +122,12 @@ impl Session {
 
     /// Delivers a message to the recipients of an envelope; to be called after [`Step::Ready`].
     pub fn deliver(&mut self, envelope: Envelope) {
-        self.begin(&envelope, true);
+        self.begin(envelope, true);
     }
 
     /// Asks what the server says to the recipients, without a message; to be called after [`Step::Ready`].
     pub fn verify(&mut self, envelope: Envelope) {
-        self.begin(&envelope, false);
+        self.begin(envelope, false);
     }
 
     /// Ends the session; to be called after [`Step::Ready`].
@@ -170,7 +170,7 @@ impl Session {
             .unwrap_or_default()
     }
 
-    fn begin(&mut self, envelope: &Envelope, with_body: bool) {
+    fn begin(&mut self, envelope: Envelope, with_body: bool) {
         if !matches!(self.state, State::Ready) {
             let count = envelope.recipients.len();
             let outcome = Outcome::from(replies::connection_lost());
@@ -181,7 +181,7 @@ impl Session {
             self.outgoing.push_back(Step::Done(Vec::new()));
             return;
         }
-        if let Some(reply) = self.extensions.refusal(envelope, self.config.dialect) {
+        if let Some(reply) = self.extensions.refusal(&envelope, self.config.dialect) {
             let outcome = Outcome::from(reply);
             self.outgoing
                 .push_back(Step::Done(vec![outcome; envelope.recipients.len()]));
@@ -213,7 +213,7 @@ impl Session {
         }
     }
 
-    /// `more` tells whether octets follow the reply that the server should not have sent yet.
+    /// `more` tells whether octets follow the reply; where we must speak next, the server could not have sent them yet.
     fn reply(&mut self, reply: Reply, more: bool) {
         match self.state {
             State::Greeting if reply.code.value() == 220 => self.greet(),
@@ -227,7 +227,7 @@ impl Session {
             }
             State::StartTls if reply.is_positive() => self.state = State::Handshake,
             State::StartTls => self.start_tls_refused(reply),
-            State::Transaction => self.transaction_reply(&reply),
+            State::Transaction => self.transaction_reply(&reply, more),
             State::Reset | State::Quit => self.state = State::Closed,
             State::Handshake | State::Ready | State::Failed(_) | State::Closed => {
                 self.protocol_error("a reply came that nothing asked for");
@@ -281,13 +281,16 @@ impl Session {
         }
     }
 
-    fn transaction_reply(&mut self, reply: &Reply) {
+    fn transaction_reply(&mut self, reply: &Reply, more: bool) {
         let closes = reply.code.value() == 421;
         let Some(transaction) = &mut self.transaction else {
             return;
         };
         if !transaction.reply(reply) {
             return self.protocol_error("a reply came that nothing asked for");
+        }
+        if more && transaction.wants_body() {
+            return self.protocol_error("the content was answered before it was sent");
         }
         if closes {
             let outcomes = self.abandon(reply);

@@ -60,15 +60,16 @@ pub(super) struct Transaction {
 
 impl Transaction {
     pub(super) fn new(
-        envelope: &Envelope,
+        envelope: Envelope,
         extensions: &Extensions,
         dialect: Dialect,
         with_content: bool,
         window: usize,
     ) -> Self {
-        let mut lines = VecDeque::from([(Expect::Mail, mail_line(envelope, extensions))]);
-        for (at, recipient) in envelope.recipients.iter().enumerate() {
-            let line = rcpt_line(recipient, extensions);
+        let outcomes = vec![None; envelope.recipients.len()];
+        let mut lines = VecDeque::from([(Expect::Mail, mail_line(&envelope, extensions))]);
+        for (at, recipient) in envelope.recipients.into_iter().enumerate() {
+            let line = rcpt_line(&recipient, extensions);
             lines.push_back((Expect::Recipient(at), line));
         }
         Self {
@@ -81,7 +82,7 @@ impl Transaction {
             mail_accepted: false,
             data_granted: false,
             accepted: Vec::new(),
-            outcomes: vec![None; envelope.recipients.len()],
+            outcomes,
         }
     }
 

@@ -5,6 +5,7 @@ use crate::content::ContentError as E;
 use crate::parameters::ParameterError as P;
 
 /// Every reply there is, with sample arguments.
+#[allow(clippy::too_many_lines, reason = "a list, one line for each reply")]
 fn all() -> Vec<Reply> {
     let session = vec![
         greeting("mx.example"),
@@ -130,7 +131,7 @@ fn codes_agree_and_lines_are_short() {
         assert!(text.bytes().all(|b| (b' '..=b'~').contains(&b)), "{reply}");
         assert!(!text.ends_with('.'), "{reply}");
         assert_eq!(
-            reply.to_bytes().iter().filter(|b| **b == b'\n').count(),
+            reply.to_bytes().split_inclusive(|b| *b == b'\n').count(),
             reply.lines.len(),
             "{reply}"
         );

@@ -33,9 +33,9 @@ impl Client {
         let before = self.steps.len();
         loop {
             let step = self.session.input(&mut input);
-            let stop = matches!(step, Step::NeedInput | Step::Close(_) | Step::StartTls(_));
+            let waits = matches!(step, Step::NeedInput | Step::Close(_) | Step::StartTls(_));
             self.take(step);
-            if stop {
+            if waits {
                 return self.steps[before..].to_vec();
             }
         }
@@ -43,8 +43,7 @@ impl Client {
 
     /// Sends lines, and gives the replies only.
     fn lines(&mut self, lines: &[&str]) -> Vec<String> {
-        let octets: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
-        self.send(octets)
+        self.send(lines.join("\r\n") + "\r\n")
     }
 
     fn take(&mut self, step: Step<'_>) {
