@@ -5,6 +5,7 @@
 
 mod credentials;
 mod files;
+mod firewall;
 mod import;
 mod passwords;
 mod pki;
@@ -40,6 +41,9 @@ enum Command {
     /// Hand a site to a node; on the node, take it in.
     #[command(subcommand)]
     Node(NodeCommand),
+    /// The firewall that the kernel holds.
+    #[command(subcommand)]
+    Firewall(FirewallCommand),
     /// How this node and its queue are.
     Status {
         /// The queue's control socket.
@@ -121,6 +125,16 @@ enum UserCommand {
 }
 
 #[derive(Subcommand)]
+enum FirewallCommand {
+    /// Whether the role's rule set is loaded, and what each rule has counted; an error if it is not.
+    Status {
+        /// One line of JSON instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Subcommand)]
 enum NodeCommand {
     /// Write a node's credentials as SMBIOS type 11 strings, one on each line.
     Credentials(credentials::Request),
@@ -165,6 +179,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             import::run(&root, credentials.as_deref())
         }
         Command::Node(NodeCommand::Render { root }) => render::run(&root),
+        Command::Firewall(FirewallCommand::Status { json }) => firewall::show(json),
         Command::Status { socket, json } => status::show(&socket, json),
     }
 }
