@@ -1,6 +1,8 @@
 //! From a site file to a node that has taken it in, by the commands an operator gives: `pki init`, `user hash`,
 //! `node credentials`, then on the node `node import` and `node render`; and what each does with bad input.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
