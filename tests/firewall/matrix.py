@@ -100,7 +100,7 @@ def render(postern, directory):
         for node in rows.NODES:
             output = directory / site / node
             output.mkdir(parents=True)
-            run(postern, "site", "render", str(path), "--node", node, "--output", str(output))
+            run(postern, "site", "render", str(path), "--node", node, "--out", str(output))
             if not (output / "site.nft").is_file():
                 raise RuntimeError(f"{postern} site render wrote no site.nft to {output}")
 

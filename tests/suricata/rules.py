@@ -45,7 +45,7 @@ stream: {{ midstream: false }}
 def address_groups(postern, directory):
     """The `vars:` of the rendered suricata-site.yaml (its capture links are not for reading files)."""
     subprocess.run([postern, "site", "render", str(TOP / "docs" / "site.example.toml"), "--node", "gateway",
-                    "--output", str(directory)], check=True)
+                    "--out", str(directory)], check=True)
     text = (directory / "suricata-site.yaml").read_text()
     found = re.search(r"^vars:\n(?:[ \t].*\n)+", text, re.MULTILINE)
     if not found:
