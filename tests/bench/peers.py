@@ -1,0 +1,218 @@
+"""The two gateways, each started and ended by its own process id, each in a directory of its own."""
+
+import os
+import pathlib
+import pwd
+import shutil
+import signal
+import subprocess
+import time
+
+from load import free_port, wait_for_greeting
+
+# Parallel deliveries to the next hop: Postfix's default, given to both.
+CONCURRENCY = 20
+
+RELAY_TOML = """\
+role = "gateway"
+hostname = "mx1.{domain}"
+local-domains = ["{domain}"]
+postmaster = "postmaster@{domain}"
+state-directory = "state"
+runtime-directory = "run"
+
+[resolver]
+address = "127.0.0.1:53"
+
+[limits]
+max-message-size = 52428800
+max-recipients = 100
+max-connections = 1000
+max-connections-per-address = 1000
+messages-per-hour = 0
+greeting-delay = 0
+
+[instance.public]
+listen = ["127.0.0.1:{port}"]
+tls = "off"
+relay-for = "local-domains"
+authentication = "none"
+checks = []
+
+[next-hop.sink]
+kind = "smtp"
+host = "127.0.0.1"
+port = {sink}
+tls = "off"
+
+[[route]]
+from = ["public"]
+domains = ["{domain}"]
+next-hop = "sink"
+
+[queue]
+retry = [60]
+expire = 86400
+concurrency-per-destination = {concurrency}
+"""
+
+# What is not the default is there to do the same job (first part), or to take a brake off Postfix (second part).
+MAIN_CF = """\
+compatibility_level = 3.6
+queue_directory = {directory}/queue
+data_directory = {directory}/data
+command_directory = /usr/sbin
+daemon_directory = {daemons}
+mail_owner = postfix
+setgid_group = postdrop
+maillog_file = {directory}/log
+myhostname = mx1.{domain}
+mydestination =
+mynetworks =
+relay_domains = {domain}
+relay_transport = relay:[127.0.0.1]:{sink}
+smtpd_relay_restrictions = reject_unauth_destination
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+disable_dns_lookups = yes
+smtpd_peername_lookup = no
+smtp_tls_security_level = none
+smtpd_tls_security_level = none
+smtputf8_enable = yes
+message_size_limit = 52428800
+alias_maps =
+alias_database =
+local_recipient_maps =
+
+in_flow_delay = 0
+default_process_limit = 200
+smtpd_client_connection_count_limit = 0
+relay_destination_concurrency_limit = {concurrency}
+relay_initial_destination_concurrency = {concurrency}
+"""
+
+MASTER_CF = """\
+{port}    inet  n - n - -    smtpd
+cleanup   unix  n - n - 0    cleanup
+qmgr      unix  n - n 300 1  qmgr
+tlsmgr    unix  - - n 1000? 1 tlsmgr
+rewrite   unix  - - n - -    trivial-rewrite
+bounce    unix  - - n - 0    bounce
+defer     unix  - - n - 0    bounce
+trace     unix  - - n - 0    bounce
+verify    unix  - - n - 1    verify
+flush     unix  n - n 1000? 0 flush
+proxymap  unix  - - n - -    proxymap
+proxywrite unix - - n - 1    proxymap
+smtp      unix  - - n - -    smtp
+relay     unix  - - n - -    smtp
+error     unix  - - n - -    error
+retry     unix  - - n - -    error
+discard   unix  - - n - -    discard
+anvil     unix  - - n - 1    anvil
+scache    unix  - - n - 1    scache
+postlog   unix-dgram n - n - 1 postlogd
+"""
+
+
+def output(*command):
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+class Peer:
+    """A running gateway: its name, its port and the process that all others of it descend from."""
+
+    name = version = ""
+
+    def __init__(self, directory, port, command, log, **more):
+        self.directory, self.port, self.log = directory, port, log
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=open(log, "ab"),
+                                        stderr=subprocess.STDOUT, start_new_session=True, **more)
+
+    def __enter__(self):
+        try:
+            wait_for_greeting(self.port, self.process, self.name, self.log)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            # The group is the one that this peer was started in: nobody else's processes are in it.
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        # Postfix's master does not wait for its processes, and they still write to the directory.
+        for _ in range(200):
+            try:
+                os.killpg(self.process.pid, 0)
+            except ProcessLookupError:
+                return
+            time.sleep(0.05)
+        raise SystemExit(f"bench: processes of {self.name} (group {self.process.pid}) do not end")
+
+    def processes(self):
+        """The ids of all its processes."""
+        parents = {}
+        for entry in pathlib.Path("/proc").glob("[0-9]*/stat"):
+            try:
+                pid, rest = entry.read_text().split(" (", 1)
+                parents[int(pid)] = int(rest.rsplit(") ", 1)[1].split()[1])
+            except OSError:
+                continue  # it has just ended
+        found = {self.process.pid}
+        while more := {pid for pid, parent in parents.items() if parent in found} - found:
+            found |= more
+        return sorted(found)
+
+
+class Postern(Peer):
+    """postern-relay run, as an ordinary user; its sandboxes are those of the appliance."""
+
+    name = "Postern"
+
+    def __init__(self, base, relay, sink, domain):
+        directory, port = pathlib.Path(base, "postern"), free_port()
+        directory.mkdir()
+        config = directory / "relay.toml"
+        config.write_text(RELAY_TOML.format(port=port, sink=sink, domain=domain, concurrency=CONCURRENCY))
+        nobody = pwd.getpwnam("nobody")
+        os.chown(directory, nobody.pw_uid, nobody.pw_gid)
+        # A copy, since a build directory need not be open to other users.
+        program = shutil.copy(relay, pathlib.Path(base, "postern-relay"))
+        self.version = output(program, "--version")
+        super().__init__(directory, port, [program, "run", "--config", str(config)], directory / "log",
+                         user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[])
+
+
+class Postfix(Peer):
+    """Debian's Postfix, as an instance of its own: own configuration, queue and data directories."""
+
+    name = "Postfix"
+
+    def __init__(self, base, sink, domain):
+        directory, port = pathlib.Path(base, "postfix"), free_port()
+        directory.mkdir()
+        # An absolute path: the system's own instance, if there is one, may name another.
+        daemons = output("postconf", "-dh", "daemon_directory")
+        values = {"directory": directory, "port": port, "sink": sink, "domain": domain, "concurrency": CONCURRENCY,
+                  "daemons": daemons}
+        config = directory / "config"
+        config.mkdir()
+        (config / "main.cf").write_text(MAIN_CF.format(**values))
+        (config / "master.cf").write_text(MASTER_CF.format(**values))
+        (directory / "queue").mkdir()
+        data = directory / "data"
+        data.mkdir()
+        postfix = pwd.getpwnam("postfix")
+        os.chown(data, postfix.pw_uid, postfix.pw_gid)
+        self.version = "Postfix " + output("postconf", "-c", str(config), "-h", "mail_version")
+        # "check" makes the queue's directories, with their owners.
+        made = subprocess.run(["postfix", "-c", str(config), "check"], capture_output=True, text=True)
+        if made.returncode != 0:
+            raise SystemExit(f"bench: postfix check failed: {made.stderr}")
+        super().__init__(directory, port, [f"{daemons}/master", "-c", str(config), "-s"], directory / "log")
