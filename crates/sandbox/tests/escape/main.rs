@@ -82,9 +82,12 @@ fn main() -> ExitCode {
         std::fs::create_dir(path).expect("a directory");
     }
     let _abstract = attempts::listen_abstract(&around.spool);
-    let mut failures = 0;
+    let (mut passes, mut failures) = (0, 0);
     let mut check = |name: &str, verdict: Result<(), String>| match verdict {
-        Ok(()) => println!("ok      {name}"),
+        Ok(()) => {
+            passes += 1;
+            println!("ok      {name}");
+        }
         Err(why) => {
             failures += 1;
             println!("FAILED  {name}: {why}");
@@ -111,8 +114,8 @@ fn main() -> ExitCode {
             expect(&start(&around, "work", name), |s| s.code() == Some(0)),
         );
     }
-    println!("{failures} failed");
-    if failures == 0 {
+    println!("{passes} passed, {failures} failed");
+    if failures == 0 && passes > 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
