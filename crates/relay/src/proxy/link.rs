@@ -88,6 +88,8 @@ impl Link {
             let stream = TcpStream::connect((hop.address, hop.port))
                 .await
                 .map_err(|error| error.to_string())?;
+            // Commands are gathered by the session: waiting for more to send would only delay them.
+            stream.set_nodelay(true).map_err(|error| error.to_string())?;
             let tls = if hop.tls.is_some() {
                 client::Tls::Required
             } else {

@@ -159,6 +159,11 @@ impl Connection {
                     self.server.refused(&self.trace, "command", &reply, None);
                 }
                 reply.write_to(&mut self.out);
+                if self.receiving && self.session.transaction().is_none() {
+                    // RSET between two chunks: the message is over without an end.
+                    self.receiving = false;
+                    self.body.clear();
+                }
             }
             Step::Auth(credentials) => {
                 let decision = self.may_log_in(&credentials).await;

@@ -1,5 +1,6 @@
 //! The answer to a whole message: checks, verdict, our header fields, handover, and only then 250.
 
+use std::collections::HashSet;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::PoisonError;
@@ -176,12 +177,7 @@ impl Connection {
         Envelope {
             trace: self.trace.clone(),
             reverse_path: mail.path.to_string(),
-            recipients: message
-                .transaction
-                .recipients
-                .iter()
-                .map(|recipient| self.recipient(recipient))
-                .collect(),
+            recipients: self.recipients(message),
             ret: mail.ret.map(|ret| match ret {
                 Ret::Full => handover::Ret::Full,
                 Ret::Headers => handover::Ret::Hdrs,
@@ -202,6 +198,18 @@ impl Connection {
             return_path_proven: own || proven,
             size,
         }
+    }
+
+    /// Each mailbox once, as first named.
+    fn recipients(&self, message: &Message) -> Vec<handover::Recipient> {
+        let mut seen = HashSet::new();
+        let all = message
+            .transaction
+            .recipients
+            .iter()
+            .map(|recipient| self.recipient(recipient));
+        all.filter(|recipient| seen.insert(recipient.address.clone()))
+            .collect()
     }
 
     fn recipient(&self, recipient: &Recipient) -> handover::Recipient {

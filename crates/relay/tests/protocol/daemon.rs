@@ -1,0 +1,244 @@
+//! One daemon under test: `postern-relay run` with a configuration of its own in a directory of its own.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::names::Names;
+use crate::sink::Sink;
+
+/// A running daemon and what surrounds it.
+pub(crate) struct Daemon {
+    child: Child,
+    ports: BTreeMap<&'static str, SocketAddr>,
+    lines: Arc<Mutex<Vec<String>>>,
+    pub(crate) sink: Sink,
+    pub(crate) names: Names,
+    directory: TempDir,
+    /// A scanner that accepts and never answers.
+    _silent: UnixListener,
+}
+
+const PORTS: [&str; 4] = ["public", "submission", "inside", "plain"];
+
+impl Daemon {
+    /// Starts the daemon of this kind and waits until it serves.
+    pub(crate) fn start(kind: &str) -> Self {
+        let directory = TempDir::with_prefix("postern-").expect("a directory");
+        let names = Names::new(directory.path());
+        let (sink, next_hop) = Sink::start();
+        let ports: BTreeMap<_, _> = PORTS.into_iter().zip(free_ports()).collect();
+        let silent = directory.path().join("silent.sock");
+        let silent_listener = UnixListener::bind(&silent).expect("a socket");
+        let file = directory.path().join("relay.toml");
+        let text = configuration(kind, &ports, next_hop, &silent.display().to_string());
+        std::fs::write(&file, text).expect("the configuration can be written");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_postern-relay"))
+            .args(["run", "--config"])
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("the daemon can be started");
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let out = BufReader::new(child.stdout.take().expect("its output is piped"));
+        let kept = Arc::clone(&lines);
+        std::thread::spawn(move || {
+            for line in out.lines().map_while(Result::ok) {
+                kept.lock().expect("no thread panicked").push(line);
+            }
+        });
+        let mut daemon = Self {
+            child,
+            ports,
+            lines,
+            sink,
+            names,
+            directory,
+            _silent: silent_listener,
+        };
+        daemon.wait_until_it_serves(kind);
+        daemon
+    }
+
+    fn wait_until_it_serves(&mut self, kind: &str) {
+        let until = Instant::now() + Duration::from_secs(60);
+        // queue, proxy, three smtpd
+        while self
+            .since(0)
+            .iter()
+            .filter(|line| line.contains(r#""event":"started""#))
+            .count()
+            < 5
+        {
+            let ended = self.child.try_wait().expect("the daemon can be asked");
+            assert!(
+                ended.is_none() && Instant::now() < until,
+                "daemon {kind} does not serve: {}",
+                self.said()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub(crate) fn address(&self, port: &str) -> Option<SocketAddr> {
+        self.ports.get(port).copied()
+    }
+
+    /// Lines said so far.
+    pub(crate) fn mark(&self) -> usize {
+        self.lines.lock().expect("no thread panicked").len()
+    }
+
+    pub(crate) fn since(&self, mark: usize) -> Vec<String> {
+        self.lines.lock().expect("no thread panicked")[mark..].to_vec()
+    }
+
+    /// The last lines, for failures.
+    pub(crate) fn said(&self) -> String {
+        let lines = self.since(0);
+        lines[lines.len().saturating_sub(25)..].join("\n")
+    }
+
+    /// Asks it to stop; it must end by itself, in time, and well.
+    pub(crate) fn stop(mut self) -> Result<(), String> {
+        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM)
+            .map_err(|error| error.to_string())?;
+        let until = Instant::now() + Duration::from_secs(40);
+        loop {
+            if let Some(status) = self.child.try_wait().map_err(|error| error.to_string())? {
+                let sockets = self.directory.path().join("run");
+                drop(sockets);
+                return if status.success() {
+                    Ok(())
+                } else {
+                    Err(format!("it ended with {status}\n{}", self.said()))
+                };
+            }
+            if Instant::now() > until {
+                self.child.kill().map_err(|error| error.to_string())?;
+                return Err(format!("it did not end in 40 s\n{}", self.said()));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Ports that were free a moment ago; held together so that they differ.
+fn free_ports() -> Vec<SocketAddr> {
+    let listeners: Vec<TcpListener> = PORTS
+        .iter()
+        .map(|_| TcpListener::bind("127.0.0.1:0").expect("a port"))
+        .collect();
+    listeners
+        .iter()
+        .map(|listener| listener.local_addr().expect("an address"))
+        .collect()
+}
+
+/// `default`, `strict` (greylist and limits), `hung-spam`, `dead-virus`.
+fn configuration(
+    kind: &str,
+    ports: &BTreeMap<&str, SocketAddr>,
+    next_hop: SocketAddr,
+    silent: &str,
+) -> String {
+    let strict = kind == "strict";
+    let (per_address, per_hour) = if strict { (2, 2) } else { (100, 0) };
+    let greylist = if strict { "[greylist]\ndelay = 2\n" } else { "" };
+    let spam = if kind == "hung-spam" { silent } else { "off" };
+    let virus = if kind == "dead-virus" {
+        "/nonexistent/clamd.sock"
+    } else {
+        "off"
+    };
+    let checks = if strict {
+        r#"["greylist", "recipient"]"#
+    } else {
+        r#"["spam", "virus", "recipient"]"#
+    };
+    let [public, submission, inside, plain] = PORTS.map(|name| ports[name]);
+    format!(
+        r#"
+role = "gateway"
+hostname = "mx1.example.org"
+local-domains = ["example.org"]
+postmaster = "chief@example.org"
+state-directory = "state"
+runtime-directory = "run"
+[resolver]
+address = "127.0.0.1:9"
+[limits]
+max-message-size = 100000
+max-recipients = 5
+max-connections-per-address = {per_address}
+messages-per-hour = {per_hour}
+message-memory = 1000000
+command-timeout = 8
+max-errors = 5
+max-hops = 5
+[instance.public]
+listen = ["{public}"]
+listen-submission = ["{submission}"]
+tls = "required"
+certificate = "smtp.crt"
+key = "smtp.key"
+relay-for = "local-domains"
+authentication = "none"
+checks = {checks}
+[instance.inside]
+listen = ["{inside}"]
+tls = "required"
+certificate = "smtp.crt"
+key = "smtp.key"
+client-ca = "ca.crt"
+trusted-names = ["mail.example.org"]
+relay-for = "any"
+authentication = "client-certificate"
+[instance.dmz]
+listen = ["{plain}"]
+tls = "off"
+relay-for = "local-domains"
+authentication = "none"
+checks = {checks}
+{greylist}
+[spam]
+socket = "{spam}"
+timeout = 1
+mark-score = 5.0
+reject-score = 10.0
+[virus]
+socket = "{virus}"
+timeout = 1
+[recipient]
+via = "proxy"
+[proxy]
+next-hop = "sink"
+[next-hop.sink]
+kind = "smtp"
+host = "127.0.0.1"
+port = {}
+tls = "off"
+[[route]]
+from = ["public", "dmz"]
+domains = ["example.org"]
+next-hop = "sink"
+[[route]]
+from = ["inside"]
+domains = ["*"]
+next-hop = "sink"
+[queue]
+retry = [1]
+"#,
+        next_hop.port()
+    )
+}

@@ -1,0 +1,84 @@
+//! SMTP dialogues as text files (`tests/protocol/*.smtp` at the top of the repository) against the real daemon.
+//!
+//! The daemon is `postern-relay run` with all its processes and sandboxes; behind it stands a small SMTP sink. Each file
+//! is one test. Its language is in `tests/protocol/README.md`. An argument picks files by part of their name.
+
+mod daemon;
+mod dialogue;
+mod names;
+mod sink;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use daemon::Daemon;
+
+fn main() -> ExitCode {
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with('-'))
+        .collect();
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/protocol");
+    let mut files: Vec<_> = std::fs::read_dir(&directory)
+        .expect("tests/protocol is there")
+        .map(|entry| entry.expect("tests/protocol can be read").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "smtp"))
+        .collect();
+    files.sort();
+    let mut daemons: BTreeMap<String, Daemon> = BTreeMap::new();
+    let (mut passed, mut failed) = (0, Vec::new());
+    for path in files {
+        let name = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if !wanted.is_empty() && !wanted.iter().any(|part| name.contains(part)) {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("a dialogue can be read");
+        let began = Instant::now();
+        let kind = dialogue::daemon_of(&text).to_owned();
+        let daemon = daemons
+            .entry(kind.clone())
+            .or_insert_with(|| Daemon::start(&kind));
+        match dialogue::run(&text, daemon) {
+            Ok(()) => {
+                println!("test {name} ... ok ({} ms)", began.elapsed().as_millis());
+                passed += 1;
+            }
+            Err(why) => {
+                println!("test {name} ... FAILED");
+                failed.push(format!(
+                    "{}:{why}\n--- the daemon said\n{}",
+                    path.display(),
+                    daemon.said()
+                ));
+            }
+        }
+    }
+    for (kind, daemon) in daemons {
+        if let Err(why) = daemon.stop() {
+            failed.push(format!("daemon {kind}: {why}"));
+        }
+    }
+    for why in &failed {
+        println!("\n{why}");
+    }
+    let result = if failed.is_empty() && passed > 0 {
+        "ok"
+    } else {
+        "FAILED"
+    };
+    println!(
+        "\ntest result: {result}. {passed} passed; {} failed",
+        failed.len()
+    );
+    if result == "ok" {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
