@@ -40,6 +40,8 @@ def prepare(trees):
             sh("mount", "-t", "tmpfs", "-o", "mode=755" if directory == "var" else "mode=1777",
                "tmpfs", tree / directory)
     sh("ip", "link", "set", "lo", "up")
+    # Stands for AmbientCapabilities=CAP_NET_BIND_SERVICE of the units; of this namespace only.
+    pathlib.Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").write_text("0")
     for address in (network.DNS, network.GATEWAY, network.INTERNAL):
         sh("ip", "addr", "add", f"{address}/32", "dev", "lo")
 
@@ -130,7 +132,7 @@ def start_daemons(trees, site):
 
     import_site(gateway, "gateway", site)
     up(gateway, "postern-clamd.service", pings)
-    up(gateway, "postern-spamd.service", lambda: os.path.exists("/run/spamd/spamd.sock"))
+    up(gateway, "postern-spamd.service", lambda: os.path.exists("/run/spamd/spamd.pid"))
     up(gateway, "postern-unbound.service", lambda: here.listens(53))
     # Both nodes render to /run/postern: keep the gateway's for a later check.
     os.rename("/run/postern", "/run/postern-gateway")

@@ -43,7 +43,8 @@ def start(root, unit, log):
 
     uid = table(root, "passwd", last("User", "root"))
     gid = table(root, "group", last("Group")) if last("Group") else uid
-    groups = [table(root, "group", name) for name in last("SupplementaryGroups").split()]
+    groups = [table(root, "group", name)
+              for name in " ".join(service.get("SupplementaryGroups", [])).split()]
     for name in last("RuntimeDirectory").split():
         directory = pathlib.Path("/run", name)     # /run is one for all trees
         directory.mkdir(mode=int(last("RuntimeDirectoryMode", "0755"), 8), exist_ok=True)

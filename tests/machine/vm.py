@@ -20,7 +20,6 @@ FIRMWARE = [("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd
 KERNEL_ARGUMENTS = ("io.systemd.stub.kernel-cmdline-extra="
                     "systemd.journald.forward_to_console=1")
 MEMORY = "2048"       # MiB
-DISK_SIZE = "8G"      # what the image leaves of it becomes the state partition
 
 
 class NodeError(Exception):
@@ -54,8 +53,7 @@ class Node:
     def prepare(self):
         """Makes overlay, firmware variables and taps."""
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw",
-                        "-b", str(self.image.resolve()), str(self.directory / f"{self.name}.qcow2"),
-                        DISK_SIZE],
+                        "-b", str(self.image.resolve()), str(self.directory / f"{self.name}.qcow2")],
                        check=True)
         shutil.copy(firmware()[1], self.directory / f"{self.name}.vars")
         for path in (self.journal, self.console):
