@@ -1,0 +1,133 @@
+//! Our scanner clients against the real clamd and spamd, which the components tier starts out of the image.
+//!
+//! `POSTERN_TEST_CLAMD` and `POSTERN_TEST_SPAMD` name their sockets. Without them these tests fail: they are behind the
+//! feature `component-tests` and run only where the daemons do.
+
+use postern_relay::checks::clamd::{self, Scanned};
+use postern_relay::checks::spamd;
+use postern_relay::config::ScannerSocket;
+
+fn socket(variable: &str) -> ScannerSocket {
+    let value = std::env::var(variable).unwrap_or_else(|_| {
+        panic!("{variable} must name the socket of a running daemon; run tests/components/run")
+    });
+    let socket = ScannerSocket::try_from(value).expect("an absolute path or an address with a port");
+    assert_ne!(socket, ScannerSocket::Off, "{variable} must name a daemon");
+    socket
+}
+
+/// The EICAR test string, which must not stand in any file in one piece.
+fn eicar() -> String {
+    [
+        "X5O!P%@AP[4\\PZX54(P^)7CC)7}$",
+        "EICAR-STANDARD-",
+        "ANTIVIRUS-TEST-FILE!",
+        "$H+H*",
+    ]
+    .concat()
+}
+
+/// `SpamAssassin`'s test string, likewise.
+fn gtube() -> String {
+    [
+        "XJS*C4JDBQADN1.NSBN3*2IDNEN*",
+        "GTUBE-STANDARD-ANTI-UBE-",
+        "TEST-EMAIL*C.34X",
+    ]
+    .concat()
+}
+
+fn message(body: &str) -> Vec<u8> {
+    format!(
+        "Received: from client.example ([192.0.2.1]) by mx1.example.org; Fri, 20 Nov 2026 08:00:00 +0000\r\n\
+         From: Ann <ann@sender.example>\r\nTo: Bob <bob@example.org>\r\nSubject: Tuesday\r\n\
+         Date: Fri, 20 Nov 2026 08:00:00 +0000\r\nMessage-ID: <1@sender.example>\r\n\r\n{body}\r\n"
+    )
+    .into_bytes()
+}
+
+fn attached(octets: &[u8]) -> Vec<u8> {
+    use base64::Engine as _;
+    let encoded = base64::engine::general_purpose::STANDARD.encode(octets);
+    format!(
+        "From: ann@sender.example\r\nTo: bob@example.org\r\nSubject: a file\r\nMIME-Version: 1.0\r\n\
+         Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain\r\n\r\nsee the file\r\n\
+         --b\r\nContent-Type: application/octet-stream; name=x.com\r\nContent-Transfer-Encoding: base64\r\n\
+         Content-Disposition: attachment; filename=x.com\r\n\r\n{encoded}\r\n--b--\r\n"
+    )
+    .into_bytes()
+}
+
+#[tokio::test]
+async fn clamd_names_the_signature() {
+    let socket = socket("POSTERN_TEST_CLAMD");
+    for (what, octets) in [
+        ("plain", eicar().into_bytes()),
+        ("attached", attached(eicar().as_bytes())),
+    ] {
+        match clamd::ask(&socket, &octets).await.expect("clamd answers") {
+            Scanned::Found(name) => assert!(name.to_lowercase().contains("eicar"), "{what}: {name}"),
+            Scanned::Clean => panic!("{what}: not found"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn clamd_lets_clean_mail_through() {
+    let socket = socket("POSTERN_TEST_CLAMD");
+    assert_eq!(
+        clamd::ask(&socket, &message("See you at ten."))
+            .await
+            .expect("clamd answers"),
+        Scanned::Clean
+    );
+    let large = message(&"0123456789 abcdefghij\r\n".repeat(100_000));
+    assert_eq!(
+        clamd::ask(&socket, &large).await.expect("clamd answers"),
+        Scanned::Clean
+    );
+}
+
+#[tokio::test]
+async fn spamd_scores() {
+    let socket = socket("POSTERN_TEST_SPAMD");
+    let spam = spamd::ask(&socket, &message(&gtube()))
+        .await
+        .expect("spamd answers");
+    assert!(spam.score > 900.0 && spam.symbols.contains("GTUBE"), "{spam:?}");
+    let ham = spamd::ask(&socket, &message("See you at ten."))
+        .await
+        .expect("spamd answers");
+    assert!(ham.score < 5.0 && !ham.symbols.contains("GTUBE"), "{ham:?}");
+}
+
+#[tokio::test]
+async fn spamd_judges_a_large_message_by_its_beginning() {
+    let socket = socket("POSTERN_TEST_SPAMD");
+    let body = format!("{}\r\n{}", gtube(), "0123456789 abcdefghij\r\n".repeat(60_000));
+    let large = message(&body);
+    assert!(large.len() > 2 * spamd::SHOWN);
+    let scored = spamd::ask(&socket, &large).await.expect("spamd answers");
+    assert!(scored.score > 900.0, "{scored:?}");
+}
+
+#[tokio::test]
+async fn scanners_answer_several_at_once() {
+    let (clamd_socket, spamd_socket) = (socket("POSTERN_TEST_CLAMD"), socket("POSTERN_TEST_SPAMD"));
+    let mut asked = tokio::task::JoinSet::new();
+    for number in 0..8 {
+        let (clamd_socket, spamd_socket) = (clamd_socket.clone(), spamd_socket.clone());
+        asked.spawn(async move {
+            let octets = message(&format!("message {number}"));
+            let (virus, spam) = tokio::join!(
+                clamd::ask(&clamd_socket, &octets),
+                spamd::ask(&spamd_socket, &octets)
+            );
+            assert_eq!(virus.expect("clamd answers"), Scanned::Clean);
+            spam.expect("spamd answers");
+        });
+    }
+    while let Some(done) = asked.join_next().await {
+        done.expect("each is answered");
+    }
+}
