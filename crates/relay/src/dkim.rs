@@ -13,7 +13,8 @@ use mail_auth::common::headers::HeaderWriter;
 use mail_auth::dkim::{Canonicalization, DkimSigner, DkimSigningStream, Done};
 
 use crate::queue::config::Dkim;
-use keys::{DkimError, KeyPair, Selector};
+pub use keys::DkimError;
+use keys::{KeyPair, Selector};
 
 /// Signed fields (RFC 6376 5.4.1). Those that stand twice are protected against a second one besides.
 const FIELDS: [&str; 15] = [

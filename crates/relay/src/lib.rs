@@ -7,6 +7,7 @@
 
 pub mod checks;
 pub mod config;
+pub mod deliver;
 pub mod dkim;
 pub mod dsn;
 pub mod events;

@@ -1,0 +1,208 @@
+//! One attempt to deliver one message to the recipients that share a destination.
+//!
+//! Enters: an envelope, its content in the spool, a next hop. Leaves: an outcome for each recipient. The steps:
+//!
+//! 1. hosts: the fixed one, or the domain's mail exchangers by preference ([`mx`]; RFC 5321 5.1, RFC 7505);
+//! 2. addresses of each host, tried in order until one can be talked to;
+//! 3. connect, greeting, EHLO, STARTTLS ([`tls`]), EHLO ([`session`]; time-outs of RFC 5321 4.5.3.2);
+//! 4. MAIL, RCPT, DATA by [`postern_smtp::client`], the content read from the spool in parts ([`content`]).
+//!
+//! What one host answered to a transaction is final for this attempt. A host that cannot be talked to, for whatever
+//! reason, makes room for the next.
+
+pub mod content;
+pub mod hop;
+pub mod mx;
+pub mod session;
+pub mod tls;
+
+use std::net::SocketAddr;
+
+use postern_smtp::client::{self, Dialect, Envelope, Outcome};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::queue::config::LmtpSocket;
+use crate::queue::reasons;
+use content::Content;
+use hop::{Encryption, Hop};
+use mx::{Host, Mx};
+use session::{Exchange, Stream};
+
+/// Addresses that one attempt tries at most; RFC 5321 5.1 asks for two at least.
+const MAX_ADDRESSES: usize = 8;
+/// Wait for a TCP connection. RFC 5321 has no figure; the system's own of two minutes would hold a place too long.
+const CONNECT: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// What attempts share.
+pub struct Courier {
+    /// Our name in EHLO.
+    pub hostname: String,
+    /// Looks up mail exchangers.
+    pub mx: Mx,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// For each recipient, in the envelope's order.
+    pub outcomes: Vec<Outcome>,
+    /// Who said so; absent where no host was reached.
+    pub host: Option<String>,
+    /// Version and cipher; absent in clear.
+    pub tls: Option<String>,
+}
+
+impl Attempt {
+    /// The same outcome for all recipients, and nobody was talked to.
+    pub fn all(envelope: &Envelope, outcome: &Outcome) -> Self {
+        Self {
+            outcomes: vec![outcome.clone(); envelope.recipients.len()],
+            host: None,
+            tls: None,
+        }
+    }
+}
+
+impl Courier {
+    /// Tries to deliver. `domain` is that of the recipients; a fixed hop does not look at it.
+    pub async fn attempt(&self, hop: &Hop, domain: &str, envelope: Envelope, content: &Content) -> Attempt {
+        let (hosts, encryption, port) = match hop {
+            Hop::Lmtp(socket) => return self.lmtp(socket, envelope, content).await,
+            Hop::Smtp {
+                host,
+                port,
+                encryption,
+            } => (self.mx.fixed(host).await, encryption, *port),
+            Hop::Mx { port, encryption } => (self.mx.hosts(domain, &self.hostname).await, encryption, *port),
+        };
+        let hosts = match hosts {
+            Ok(hosts) => hosts,
+            Err(reply) => return Attempt::all(&envelope, &reply.into()),
+        };
+        let fixed = matches!(hop, Hop::Smtp { .. });
+        let mut last = Outcome::Transient(reasons::no_address(domain));
+        let mut left = MAX_ADDRESSES;
+        for host in hosts {
+            let addresses = match self.mx.addresses(&host).await {
+                Ok(addresses) => addresses,
+                Err(reply) => {
+                    last = reply.into();
+                    continue;
+                }
+            };
+            for address in addresses.into_iter().take(left) {
+                left -= 1;
+                let to = SocketAddr::new(address, port);
+                match self.smtp(&host, to, encryption, &envelope, content).await {
+                    Ok(attempt) => return attempt,
+                    Err(outcome) => last = outcome,
+                }
+            }
+        }
+        // One of our own hosts that will not talk to us says nothing about the message: it waits.
+        let last = match last {
+            Outcome::Permanent(reply) if fixed => Outcome::Transient(reply),
+            other => other,
+        };
+        Attempt::all(&envelope, &last)
+    }
+
+    /// One address of one host; `Err` where it could not be talked to.
+    async fn smtp(
+        &self,
+        host: &Host,
+        to: SocketAddr,
+        encryption: &Encryption,
+        envelope: &Envelope,
+        content: &Content,
+    ) -> Result<Attempt, Outcome> {
+        let handshake = encryption.handshake(host.name()).map_err(Outcome::Transient)?;
+        let mut policy = encryption.policy;
+        loop {
+            let stream = connect(host, to).await?;
+            let exchange = Exchange {
+                config: self.session(Dialect::Smtp, policy),
+                handshake: handshake.as_ref(),
+                host: host.name(),
+            };
+            match exchange.run(stream, envelope.clone(), content).await {
+                // Opportunistic encryption that fails is no encryption, not no mail (RFC 7435 3).
+                Err(session::Unusable::Handshake(_)) if policy == client::Tls::IfOffered => {
+                    policy = client::Tls::Never;
+                }
+                Err(unusable) => return Err(unusable.outcome()),
+                Ok((outcomes, tls)) => {
+                    return Ok(Attempt {
+                        outcomes,
+                        host: Some(format!("{} ({})", host.name(), to.ip())),
+                        tls,
+                    });
+                }
+            }
+        }
+    }
+
+    async fn lmtp(&self, socket: &LmtpSocket, envelope: Envelope, content: &Content) -> Attempt {
+        let (name, stream) = match socket {
+            LmtpSocket::Unix(path) => (
+                path.display().to_string(),
+                UnixStream::connect(path)
+                    .await
+                    .map(|stream| Box::new(stream) as Stream),
+            ),
+            LmtpSocket::Tcp(address) => (
+                address.to_string(),
+                TcpStream::connect(address)
+                    .await
+                    .map(|stream| Box::new(stream) as Stream),
+            ),
+        };
+        let stream = match stream {
+            Ok(stream) => stream,
+            Err(error) => {
+                return Attempt::all(
+                    &envelope,
+                    &Outcome::Transient(reasons::cannot_connect(&name, error)),
+                );
+            }
+        };
+        let config = self.session(Dialect::Lmtp, client::Tls::Never);
+        let exchange = Exchange {
+            config,
+            handshake: None,
+            host: &name,
+        };
+        match exchange.run(stream, envelope.clone(), content).await {
+            Ok((outcomes, tls)) => Attempt {
+                outcomes,
+                host: Some(name),
+                tls,
+            },
+            Err(unusable) => {
+                let outcome = unusable.outcome();
+                Attempt::all(&envelope, &Outcome::Transient(outcome.reply().clone()))
+            }
+        }
+    }
+
+    fn session(&self, dialect: Dialect, tls: client::Tls) -> client::Config {
+        client::Config {
+            dialect,
+            helo: self.hostname.clone(),
+            tls,
+            pipelining: true,
+        }
+    }
+}
+
+async fn connect(host: &Host, to: SocketAddr) -> Result<Stream, Outcome> {
+    let name = format!("{} at {to}", host.name());
+    let stream = match tokio::time::timeout(CONNECT, TcpStream::connect(to)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(reasons::cannot_connect(name, error).into()),
+        Err(_) => return Err(reasons::timeout(CONNECT.as_secs()).into()),
+    };
+    // Commands and replies alternate: waiting to fill a segment would cost a round trip each time.
+    let _ = stream.set_nodelay(true);
+    Ok(Box::new(stream))
+}

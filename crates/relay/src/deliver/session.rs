@@ -1,0 +1,227 @@
+//! The I/O around [`postern_smtp::client`]: one connection, one transaction, then QUIT.
+//!
+//! Time-outs are those of RFC 5321 4.5.3.2: 5 minutes for the greeting and most replies, 3 minutes for a block of
+//! content to be taken, 10 minutes for the reply to the final dot, which is when the other side takes over.
+
+use std::time::Duration;
+
+use postern_smtp::client::{Config, Envelope, Failure, Outcome, Session, Step};
+use postern_smtp::replies;
+use postern_smtp::reply::Reply;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio_rustls::TlsConnector;
+
+use super::content::Content;
+use super::hop::Handshake;
+use crate::queue::reasons;
+
+const REPLY: Duration = Duration::from_secs(300);
+const BLOCK: Duration = Duration::from_secs(180);
+const FINAL: Duration = Duration::from_secs(600);
+const HANDSHAKE: Duration = Duration::from_secs(60);
+/// Nobody waits longer for the goodbye.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// A connection of any kind.
+pub type Stream = Box<dyn Duplex>;
+
+/// Reads and writes.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// What a session is led by.
+pub struct Exchange<'a> {
+    /// Dialect, our name, TLS.
+    pub config: Config,
+    /// What a TLS handshake needs, where there can be one.
+    pub handshake: Option<&'a Handshake>,
+    /// Name of the host, for reasons.
+    pub host: &'a str,
+}
+
+/// The host could not be talked to; nothing was delivered.
+#[derive(Debug)]
+pub enum Unusable {
+    /// It refused us, or the protocol.
+    Refused(Failure),
+    /// TLS failed.
+    Handshake(Reply),
+    /// The connection broke or was silent.
+    Lost(Reply),
+}
+
+impl Unusable {
+    /// What it means for the message if no other host is left.
+    pub fn outcome(self) -> Outcome {
+        match self {
+            Self::Refused(failure) => failure.outcome(),
+            Self::Handshake(reply) | Self::Lost(reply) => reply.into(),
+        }
+    }
+}
+
+/// Outcomes of a transaction, and how it was encrypted.
+pub type Answers = (Vec<Outcome>, Option<String>);
+
+struct Connection {
+    stream: Stream,
+    session: Session,
+    tls: Option<String>,
+}
+
+impl Exchange<'_> {
+    /// Delivers one message over a new connection.
+    pub async fn run(
+        self,
+        stream: Stream,
+        envelope: Envelope,
+        content: &Content,
+    ) -> Result<Answers, Unusable> {
+        let mut connection = Connection {
+            stream,
+            session: Session::new(self.config.clone()),
+            tls: None,
+        };
+        match self.steps(&mut connection, envelope, content).await {
+            Ok(outcomes) => {
+                let tls = connection.tls.clone();
+                tokio::spawn(tokio::time::timeout(GOODBYE, goodbye(connection)));
+                Ok((outcomes, tls))
+            }
+            Err(unusable) => {
+                // Of a transaction under way some recipients may have their answer already.
+                let outcomes = connection.session.connection_lost();
+                if outcomes.is_empty() {
+                    Err(unusable)
+                } else {
+                    Ok((outcomes, connection.tls))
+                }
+            }
+        }
+    }
+
+    async fn steps(
+        &self,
+        connection: &mut Connection,
+        envelope: Envelope,
+        content: &Content,
+    ) -> Result<Vec<Outcome>, Unusable> {
+        let mut envelope = Some(envelope);
+        let mut received = Vec::new();
+        let mut wait = REPLY;
+        loop {
+            let mut input = &received[..];
+            let step = connection.session.input(&mut input);
+            let taken = received.len() - input.len();
+            received.drain(..taken);
+            match step {
+                Step::NeedInput => read(&mut connection.stream, &mut received, wait).await?,
+                Step::Send(octets) => write(&mut connection.stream, &octets).await?,
+                Step::StartTls => self.encrypt(connection).await?,
+                Step::Ready => match envelope.take() {
+                    Some(envelope) => connection.session.deliver(envelope),
+                    None => return Err(Unusable::Lost(replies::connection_lost())),
+                },
+                Step::SendBody => {
+                    if let Err(outcome) = send(connection, content).await? {
+                        // Without the final dot the other side must not deliver (RFC 5321 4.1.1.4).
+                        let count = connection.session.connection_lost().len();
+                        return Ok(vec![outcome; count]);
+                    }
+                    wait = FINAL;
+                }
+                Step::Done(outcomes) => return Ok(outcomes),
+                Step::Failed(failure) => return Err(Unusable::Refused(failure)),
+                Step::Closed => return Err(Unusable::Lost(replies::connection_lost())),
+            }
+        }
+    }
+
+    async fn encrypt(&self, connection: &mut Connection) -> Result<(), Unusable> {
+        let failed =
+            |error: &dyn std::fmt::Display| Unusable::Handshake(reasons::tls_failed(self.host, error));
+        let Some((client, name)) = self.handshake else {
+            return Err(failed(&"not configured"));
+        };
+        let plain: Stream = std::mem::replace(&mut connection.stream, Box::new(tokio::io::empty()));
+        let handshake = TlsConnector::from(client.clone()).connect(name.clone(), plain);
+        let encrypted = match tokio::time::timeout(HANDSHAKE, handshake).await {
+            Ok(Ok(encrypted)) => encrypted,
+            Ok(Err(error)) => return Err(failed(&error)),
+            Err(_) => return Err(failed(&"no answer")),
+        };
+        let info = crate::tls::info(encrypted.get_ref().1);
+        connection.tls = Some(format!("{} {}", info.version, info.cipher));
+        connection.stream = Box::new(encrypted);
+        connection.session.tls_established();
+        Ok(())
+    }
+}
+
+/// Sends the content. The inner error is about the message, the outer about the connection.
+async fn send(connection: &mut Connection, content: &Content) -> Result<Result<(), Outcome>, Unusable> {
+    let mut octets = Vec::new();
+    for part in content.parts() {
+        let part = match part {
+            Ok(part) => part,
+            Err(error) => return Ok(Err(reasons::damaged(error).into())),
+        };
+        octets.clear();
+        if let Err(error) = connection.session.body(&part, &mut octets) {
+            return Ok(Err(replies::content_error(error).into()));
+        }
+        write(&mut connection.stream, &octets).await?;
+    }
+    octets.clear();
+    if let Err(error) = connection.session.end_body(&mut octets) {
+        return Ok(Err(replies::content_error(error).into()));
+    }
+    write(&mut connection.stream, &octets).await?;
+    Ok(Ok(()))
+}
+
+async fn read(stream: &mut Stream, received: &mut Vec<u8>, wait: Duration) -> Result<(), Unusable> {
+    match tokio::time::timeout(wait, stream.read_buf(received)).await {
+        Ok(Ok(0) | Err(_)) => Err(Unusable::Lost(replies::connection_lost())),
+        Ok(Ok(_)) => Ok(()),
+        Err(_) => Err(Unusable::Lost(reasons::timeout(wait.as_secs()))),
+    }
+}
+
+async fn write(stream: &mut Stream, octets: &[u8]) -> Result<(), Unusable> {
+    let written = async {
+        stream.write_all(octets).await?;
+        stream.flush().await
+    };
+    match tokio::time::timeout(BLOCK, written).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(Unusable::Lost(replies::connection_lost())),
+        Err(_) => Err(Unusable::Lost(reasons::timeout(BLOCK.as_secs()))),
+    }
+}
+
+/// RFC 5321 4.1.1.10: QUIT, and wait for the reply. The outcomes stand whatever happens here.
+async fn goodbye(mut connection: Connection) {
+    let mut received = Vec::new();
+    loop {
+        let mut input = &received[..];
+        let step = connection.session.input(&mut input);
+        let taken = received.len() - input.len();
+        received.drain(..taken);
+        let done = match step {
+            Step::NeedInput => read(&mut connection.stream, &mut received, GOODBYE)
+                .await
+                .is_err(),
+            Step::Send(octets) => write(&mut connection.stream, &octets).await.is_err(),
+            Step::Ready => {
+                connection.session.quit();
+                false
+            }
+            _ => true,
+        };
+        if done {
+            let _ = connection.stream.shutdown().await;
+            return;
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! TLS towards next hops that have no certificate of our authority.
+//!
+//! Between strangers the name of a mail exchanger comes from the DNS, so a certificate for it proves nothing unless
+//! DANE or MTA-STS says what it must be (RFC 7672 1.3, RFC 8461). Without these, mandatory encryption keeps those out
+//! who only listen; the handshake's signatures are checked, the certificate's names and issuer are not.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+use crate::tls::{TlsError, provider, roots};
+
+/// Encryption without authentication.
+pub fn unauthenticated() -> Result<Arc<ClientConfig>, TlsError> {
+    let verifier = Arc::new(AnyCertificate(provider()));
+    let client = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(unusable)?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    Ok(Arc::new(client))
+}
+
+/// Encryption where the server proves itself by a certificate of the authority in `path`.
+pub fn authenticated(path: &Path) -> Result<Arc<ClientConfig>, TlsError> {
+    let client = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(unusable)?
+        .with_root_certificates(roots(path)?)
+        .with_no_client_auth();
+    Ok(Arc::new(client))
+}
+
+fn unusable(error: rustls::Error) -> TlsError {
+    TlsError::Unusable {
+        what: "outbound TLS".into(),
+        reason: error.to_string(),
+    }
+}
+
+/// Takes every certificate; the server must still hold its key.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

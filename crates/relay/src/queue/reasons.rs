@@ -1,0 +1,86 @@
+//! Why mail is not delivered, where no other host said so: replies in our own words, all in one place, each with its
+//! enhanced status code (RFC 3463).
+
+use std::fmt::Display;
+
+use postern_smtp::reply::Reply;
+
+/// RFC 7505 4.3.
+pub fn null_mx(domain: &str) -> Reply {
+    Reply::new(
+        556,
+        (5, 1, 10),
+        format!("{domain} says in the DNS that it takes no mail"),
+    )
+}
+
+/// The name is not in the DNS, or has neither MX nor address records.
+pub fn no_mail_host(domain: &str) -> Reply {
+    Reply::new(550, (5, 1, 2), format!("{domain} has no mail host in the DNS"))
+}
+
+/// The resolver has no answer now.
+pub fn dns_failed(name: &str, error: impl Display) -> Reply {
+    Reply::new(
+        451,
+        (4, 4, 3),
+        format!("the DNS has no answer for {name}: {error}"),
+    )
+}
+
+/// RFC 5321 5.1: we are the best mail exchanger ourselves, and have no route for the domain.
+pub fn loops_back(domain: &str) -> Reply {
+    Reply::new(
+        554,
+        (5, 4, 6),
+        format!("the mail host of {domain} is this node, which has no mailboxes for it"),
+    )
+}
+
+/// A mail exchanger without addresses, or whose name cannot be one.
+pub fn no_address(host: &str) -> Reply {
+    Reply::new(451, (4, 4, 4), format!("the mail host {host} has no address"))
+}
+
+/// The TCP connection failed.
+pub fn cannot_connect(host: impl Display, error: impl Display) -> Reply {
+    Reply::new(451, (4, 4, 1), format!("cannot connect to {host}: {error}"))
+}
+
+/// RFC 5321 4.5.3.2.
+pub fn timeout(seconds: u64) -> Reply {
+    Reply::new(451, (4, 4, 2), format!("no answer in {seconds} s"))
+}
+
+/// The TLS handshake failed.
+pub fn tls_failed(host: impl Display, error: impl Display) -> Reply {
+    Reply::new(451, (4, 7, 5), format!("no TLS with {host}: {error}"))
+}
+
+/// The configuration has changed since the message was taken.
+pub fn no_route(domain: &str) -> Reply {
+    Reply::new(
+        451,
+        (4, 3, 5),
+        format!("no route leads to {domain} since the configuration was changed"),
+    )
+}
+
+/// A configured host name cannot be used.
+pub fn unusable_next_hop(error: impl Display) -> Reply {
+    Reply::new(451, (4, 3, 5), format!("the next hop cannot be used: {error}"))
+}
+
+/// The spool has lost the content.
+pub fn damaged(error: impl Display) -> Reply {
+    Reply::new(
+        451,
+        (4, 3, 0),
+        format!("the message cannot be read from the spool: {error}"),
+    )
+}
+
+/// Signing failed.
+pub fn cannot_sign(error: impl Display) -> Reply {
+    Reply::new(451, (4, 7, 5), format!("the message cannot be signed: {error}"))
+}
