@@ -154,16 +154,16 @@ def forged_into_live_connection(results, bench):
     """The packet fits a live connection in all but the link that it comes from."""
     bench.load_both()
     for family in (4, 6):
-        for source, destination, forger in [("gateway", "internal mail server", "world"),
-                                            ("internal mail server", "gateway", "world"),
-                                            ("gateway's public address", "Internet server", "rest")]:
+        for source, destination, forger, role in [
+                ("gateway", "internal mail server", "world", "server"), ("internal mail server", "gateway", "world", "client"),
+                ("gateway's public address", "Internet server", "rest", "server"), ("app server", "gateway", "world", "server"),
+                ("staff", "internal mail server", "rest", "client")]:
             with connection(bench, source, destination, family, 25) as (client, accepted, s, d):
                 sport = client.getsockname()[1]
                 sender, receiver, *_ = rows.endpoints(source, destination, family)
-                to_client = sender == "gateway"
-                a, b = (d, s) if to_client else (s, d)
-                ports = (25, sport) if to_client else (sport, 25)
-                probe = Probe(f"IPv{family} {forger} forges into {source} -> {destination}", forger, "gateway", a, b, TCP,
+                forged, target, a, b, ports = (destination, sender, d, s, (25, sport)) if role == "server" \
+                    else (source, receiver, s, d, (sport, 25))
+                probe = Probe(f"IPv{family} {forger} forges the {forged} of {source} -> {destination}", forger, target, a, b, TCP,
                               packets.tcp(a, b, *ports, flags=0x10), False, "ACK of a live connection")
                 for pair, found in bench.faults([probe], lambda _: False).items():
                     results.check(f"forged: {pair}", found + attempt(lambda: talk(client, accepted)))

@@ -18,6 +18,7 @@ import conversations
 import reloads
 import rows
 from harness import SITES, Bench, Results
+from listing import rules
 from packets import sweep_packets
 from rows import everything, first_firewall
 from topology import Topology, run
@@ -42,9 +43,20 @@ def matrix(results, bench):
     bench.load_both()
     for family in (4, 6):
         probes = everything(family)
+        before = dropped(bench)
         report(results, "matrix", probes, bench.faults(probes, lambda p: p.passes))
+        for node, count in dropped(bench).items():
+            wanted = sum(not p.passes and first_firewall(p.sender, p.receiver) == node for p in probes)
+            found = count - before[node]
+            results.check(f"the {node} node counted each of {wanted} IPv{family} packets that it dropped",
+                          [] if found >= wanted else [f"it counted {found}"])
     probes = list(rows.neighbour_probes(passes=True))
     report(results, "matrix", probes, bench.faults(probes, lambda p: p.passes))
+
+
+def dropped(bench):
+    """Packets that the drop rules of each node counted; a packet that only a chain's policy drops is in no count."""
+    return {node: sum(r["packets"] for r in rules(bench, node) if r["comment"].startswith("drop:")) for node in sorted(rows.NODES)}
 
 
 def matrix_of_example_site(results, bench):
