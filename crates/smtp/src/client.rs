@@ -8,6 +8,46 @@
 //! 3. MAIL, RCPT and DATA, in one flight where the server offers PIPELINING;
 //! 4. the content, strictly checked, then one reply (SMTP) or one for each recipient (LMTP);
 //! 5. [`Step::Done`], and on to 2 again.
+//!
+//! ```
+//! use postern_smtp::client::{Config, Dialect, Envelope, Outcome, Recipient, Session, Step, Tls};
+//!
+//! /// Goes on with what was read; gives what is to be written, and the outcomes once they are known.
+//! fn go_on(session: &mut Session, mut input: &[u8], envelope: &Envelope) -> (Vec<u8>, Option<Vec<Outcome>>) {
+//!     let mut out = Vec::new();
+//!     loop {
+//!         match session.input(&mut input) {
+//!             Step::NeedInput => return (out, None),
+//!             Step::Send(octets) => out.extend(octets),
+//!             Step::Ready => session.deliver(envelope.clone()),
+//!             Step::SendBody => {
+//!                 let sent = session.body(b"Subject: x\r\n\r\n.\r\n", &mut out);
+//!                 sent.and_then(|()| session.end_body(&mut out)).expect("the content is clean");
+//!             }
+//!             Step::Done(outcomes) => return (out, Some(outcomes)),
+//!             Step::StartTls => unreachable!("the configuration says never"),
+//!             Step::Failed(failure) => panic!("{failure}"),
+//!             Step::Closed => return (out, Some(session.connection_lost())),
+//!         }
+//!     }
+//! }
+//!
+//! let path = "a@example.org".parse().expect("an address");
+//! let envelope = Envelope {
+//!     reverse_path: "b@example.net".parse().expect("an address"),
+//!     recipients: vec![Recipient { path, notify: None, orcpt: None }],
+//!     size: 17, eight_bit: false, smtputf8: false, ret: None, envid: None,
+//! };
+//! let config = Config { dialect: Dialect::Smtp, helo: "c.example".into(), tls: Tls::Never, pipelining: true };
+//! let mut session = Session::new(config);
+//! assert_eq!(go_on(&mut session, b"220 mx\r\n", &envelope).0, b"EHLO c.example\r\n");
+//! let (flight, _) = go_on(&mut session, b"250-mx\r\n250 PIPELINING\r\n", &envelope);
+//! assert_eq!(flight, b"MAIL FROM:<b@example.net>\r\nRCPT TO:<a@example.org>\r\nDATA\r\n");
+//! let (content, _) = go_on(&mut session, b"250 ok\r\n250 ok\r\n354 go\r\n", &envelope);
+//! assert_eq!(content, b"Subject: x\r\n\r\n..\r\n.\r\n");
+//! let (_, outcomes) = go_on(&mut session, b"250 2.0.0 queued as 7\r\n", &envelope);
+//! assert!(matches!(outcomes.as_deref(), Some([Outcome::Delivered(reply)]) if reply.text() == "queued as 7"));
+//! ```
 
 mod extensions;
 mod transaction;

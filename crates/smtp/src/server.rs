@@ -3,6 +3,45 @@
 //! Enters: octets, and the caller's decisions. Leaves: one [`Step`] after the other. The session owns the grammar,
 //! the order of commands and the limits; who may send what to whom is decided by the caller, and what the caller
 //! does not decide is answered with 451. Content is never taken for commands, whatever becomes of the message.
+//!
+//! ```
+//! use postern_smtp::replies;
+//! use postern_smtp::server::{Config, Session, Step, Tls};
+//!
+//! /// Serves what was read; gives what is to be written, and whether the connection stays open.
+//! fn serve(session: &mut Session, mut input: &[u8], content: &mut Vec<u8>) -> (Vec<u8>, bool) {
+//!     let mut out = Vec::new();
+//!     loop {
+//!         match session.input(&mut input) {
+//!             Step::NeedInput => return (out, true),
+//!             Step::Reply(reply) => reply.write_to(&mut out),
+//!             Step::Mail(_) => session.mail(Ok(())),
+//!             Step::VerifyRecipient(recipient) => session.recipient(match recipient.path.domain() {
+//!                 Some(domain) if *domain != "example.org" => Err(replies::relay_denied(domain.as_str())),
+//!                 _ => Ok(()),
+//!             }),
+//!             Step::MessageStarted => content.clear(),
+//!             Step::Chunk(octets) => content.extend_from_slice(octets),
+//!             Step::MessageComplete(_) => session.verdict(replies::queued("1")),
+//!             Step::MessageRefused(reply) => reply.write_to(&mut out),
+//!             Step::StartTls(_) | Step::Auth(_) => unreachable!("neither is offered"),
+//!             Step::Close(reply) => {
+//!                 reply.write_to(&mut out);
+//!                 return (out, false);
+//!             }
+//!         }
+//!     }
+//! }
+//!
+//! let mut session = Session::new(Config { tls: Tls::Off, ..Config::new("mx.example.org") });
+//! let mut content = Vec::new();
+//! let commands = b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<a@example.net>\r\nRCPT TO:<a@example.org>\r\nDATA\r\n";
+//! let (replies, _) = serve(&mut session, commands, &mut content);
+//! assert!(replies.ends_with(b"354 Send the message; end it with a line that holds a single dot\r\n"));
+//! let (replies, open) = serve(&mut session, b"..\r\n.\r\nQUIT\r\n", &mut content);
+//! assert!(replies.starts_with(b"250 2.0.0 queued as 1\r\n221 2.0.0 ") && !open);
+//! assert_eq!(content, b".\r\n");
+//! ```
 
 mod auth;
 mod line;
@@ -286,7 +325,11 @@ impl Session {
         let line = match self.lines.read(input) {
             Line::NeedInput => return Some(Step::NeedInput),
             Line::Complete(line) => line,
-            Line::TooLong => return self.say(self.line_too_long()),
+            Line::TooLong => {
+                // Of AUTH too: a response that is too long ends its dialogue.
+                self.state = State::Command;
+                return self.say(self.line_too_long());
+            }
             Line::BareLineFeed => return Some(self.close(replies::bare_line_feed())),
             Line::Endless => return Some(self.close(replies::line_endless())),
         };

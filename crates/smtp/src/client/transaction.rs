@@ -196,7 +196,7 @@ impl Transaction {
         self.mail_accepted && !self.data_granted
     }
 
-    /// The outcomes when the session ends early: recipients without one get that of `reply`.
+    /// The outcomes when the session ends early: recipients without one get that of `reply`, which is 4xx.
     pub(super) fn abandon(&self, reply: &Reply) -> Vec<Outcome> {
         self.outcomes_or(reply)
     }
@@ -204,7 +204,7 @@ impl Transaction {
     fn outcomes_or(&self, reply: &Reply) -> Vec<Outcome> {
         self.outcomes
             .iter()
-            .map(|outcome| outcome.clone().unwrap_or_else(|| undelivered(reply)))
+            .map(|outcome| outcome.clone().unwrap_or_else(|| Outcome::from(reply.clone())))
             .collect()
     }
 
@@ -224,14 +224,6 @@ impl Transaction {
         for at in 0..self.outcomes.len() {
             self.decide(at, outcome.clone());
         }
-    }
-}
-
-/// A recipient that got no answer is never delivered, whatever the reply at hand says.
-fn undelivered(reply: &Reply) -> Outcome {
-    match Outcome::from(reply.clone()) {
-        Outcome::Delivered(reply) => Outcome::Transient(reply),
-        outcome => outcome,
     }
 }
 

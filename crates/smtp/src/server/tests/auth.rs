@@ -71,6 +71,16 @@ fn wrong_passwords_and_broken_responses_are_refused() {
 }
 
 #[test]
+fn an_overlong_response_ends_the_dialogue() {
+    let mut client = encrypted(false);
+    client.lines(&["EHLO x", "AUTH PLAIN"]);
+    assert_eq!(
+        codes(&client.lines(&[&"A".repeat(13_000), "NOOP"])),
+        ["500 5.5.2", "250 2.0.0"]
+    );
+}
+
+#[test]
 fn mail_needs_auth_where_it_is_required() {
     let mut client = encrypted(true);
     client.lines(&["EHLO x"]);

@@ -150,6 +150,7 @@ fn what_was_said_before_tls_is_forgotten() {
     let mut client = Client::new(config(Tls::Offered));
     client.lines(&["EHLO x", "MAIL FROM:<a@b>", "RCPT TO:<c@d>", "STARTTLS"]);
     client.session.tls_established(tls());
+    assert!(client.session.transaction().is_none());
     client.lines(&["EHLO x"]);
     assert_eq!(codes(&client.lines(&["RCPT TO:<c@d>"])), ["503 5.5.1"]);
 }
