@@ -10,6 +10,7 @@ import argparse
 import os
 import pathlib
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -124,6 +125,9 @@ def main():
     options = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("matrix: needs root for network namespaces and nft: run it as root")
+    # However this ends, the namespaces are removed: a signal becomes an exception.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     results = Results()
     with tempfile.TemporaryDirectory(prefix="postern-firewall-") as directory:
         rendered = pathlib.Path(directory)

@@ -2,8 +2,8 @@
 
 usage: rules.py --postern PATH --suricata 'COMMAND...'
 
-The captures are made here; the real Suricata reads them with the real rules and the address groups that
-`postern site render` makes for the example site. A rule without a scenario is a failure.
+The captures are made here; the real Suricata reads them with the image's own suricata.yaml, the real rules, and what
+`postern site render` makes of the example site. A rule without a scenario is a failure.
 """
 
 import argparse
@@ -20,50 +20,27 @@ from scenarios import SCENARIOS, ordinary
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 RULES = TOP / "firewall" / "suricata" / "postern.rules"
-CLASSES = ["attempted-recon", "attempted-user", "attempted-dos", "policy-violation", "protocol-command-decode",
-           "non-standard-protocol"]
-
-# Nothing here decides what a rule sees but the SMTP parser, and that has its defaults.
-CONFIGURATION = """%YAML 1.1
----
-{site}
-classification-file: {directory}/classification.config
-reference-config-file: {directory}/reference.config
-threshold-file: {directory}/threshold.config
-outputs:
-  - eve-log: {{ enabled: yes, filename: eve.json, types: [ alert ] }}
-app-layer:
-  protocols:
-    smtp: {{ enabled: yes }}
-    tls: {{ enabled: yes, detection-ports: {{ dp: 443 }} }}
-    http: {{ enabled: yes }}
-    ssh: {{ enabled: yes }}
-stream: {{ midstream: false }}
-"""
+SHARED = TOP / "images" / "root" / "extra-gateway" / "usr" / "share" / "postern" / "suricata"
+# Alerts into a file rather than the journal, and packets from one; nothing else differs from the image's suricata.yaml.
+FROM_A_FILE = ["--set", "outputs.0.eve-log.filetype=regular", "--set", "outputs.0.eve-log.filename=eve.json",
+               "--set", "runmode=single"]
 
 
-def address_groups(postern, directory):
-    """The `vars:` of the rendered suricata-site.yaml (its capture links are not for reading files)."""
+def configuration(postern, directory):
+    """The image's own configuration, its paths turned to the directory, with what the renderer makes of the example site."""
     subprocess.run([postern, "site", "render", str(TOP / "docs" / "site.example.toml"), "--node", "gateway",
-                    "--out", str(directory)], check=True)
-    text = (directory / "suricata-site.yaml").read_text()
-    found = re.search(r"^vars:\n(?:[ \t].*\n)+", text, re.MULTILINE)
-    if not found:
-        raise SystemExit("suricata: the rendered suricata-site.yaml has no `vars:`")
-    return found.group()
+                    "--out", str(directory)], check=True, stdout=subprocess.DEVNULL)
+    for file in [*SHARED.iterdir(), RULES]:
+        text = file.read_text().replace("/usr/share/postern/suricata", str(directory))
+        (directory / file.name).write_text(text.replace("/run/postern/", f"{directory}/"))
 
 
 class Suricata:
-    def __init__(self, command, directory, site):
+    def __init__(self, command, directory):
         self.command, self.directory, self.runs = shlex.split(command), directory, 0
-        lines = [f"config classification: {name},{name},2" for name in CLASSES]
-        (directory / "classification.config").write_text("\n".join(lines) + "\n")
-        for name in ("reference.config", "threshold.config"):
-            (directory / name).write_text("")
-        (directory / "suricata.yaml").write_text(CONFIGURATION.format(site=site, directory=directory))
 
     def run(self, *arguments):
-        return subprocess.run([*self.command, "-c", str(self.directory / "suricata.yaml"), "-S", str(RULES), *arguments],
+        return subprocess.run([*self.command, "-c", str(self.directory / "suricata.yaml"), *FROM_A_FILE, *arguments],
                               capture_output=True, text=True)
 
     def check(self):
@@ -103,7 +80,8 @@ def main():
 
     with tempfile.TemporaryDirectory(prefix="postern-suricata-") as name:
         directory = pathlib.Path(name)
-        suricata = Suricata(options.suricata, directory, address_groups(options.postern, directory))
+        configuration(options.postern, directory)
+        suricata = Suricata(options.suricata, directory)
         check("Suricata takes every rule without a word", suricata.check())
         for sid, what, play, beside, neighbour in SCENARIOS:
             seen = suricata.alerts(play)
