@@ -79,7 +79,7 @@ def run_relay_test():
 
 def main():
     shutil.rmtree(here.LOGS, ignore_errors=True)
-    trees = {role: roots.unpack(role) for role in ("gateway", "internal")}
+    trees = {role: roots.tree_of(role) for role in ("gateway", "internal")}
     here.LOGS.mkdir(parents=True)
     prepare(trees)
     gateway = trees["gateway"]

@@ -9,7 +9,7 @@ top=$(cd "$(dirname "$0")/../.." && pwd)
 venv=$top/build/venv
 here=$top/tests/machine
 packages=(qemu-system-x86 qemu-utils ovmf knot knot-dnsutils iproute2 nftables openssl python3-venv
-    erofs-utils fdisk)
+    erofs-utils)
 lock=(-o DPkg::Lock::Timeout=900)
 export DEBIAN_FRONTEND=noninteractive
 
