@@ -34,7 +34,7 @@ DOMAIN = "example.org"
 SIZES = [(4096, "4 KiB"), (102400, "100 KiB")]
 # Messages for one run of each (sessions, size): some seconds of work for either peer.
 COUNTS = {(1, 4096): 800, (10, 4096): 2500, (100, 4096): 4000, (1, 102400): 400, (10, 102400): 1200, (100, 102400): 2000}
-# The whole program ends by then, whatever a peer does.
+# Seconds after which no further cell is begun.
 DEADLINE = {"full": 600, "quick": 120}
 MEMORY_FILE_SYSTEMS = {"tmpfs", "ramfs", "devtmpfs", "overlay"}
 
