@@ -101,8 +101,12 @@ class Node:
         for path in self.smbios:
             command += ["-smbios", f"type=11,path={path}"]
         for zone, mac in self.links.items():
-            command += ["-netdev", f"tap,id={zone},ifname={name[:3]}-{zone},script=no,downscript=no",
-                        "-device", f"virtio-net-pci,netdev={zone},mac={mac},romfile="]
+            card = f"virtio-net-pci,mac={mac},romfile="
+            if self.networks:       # otherwise the card has no cable
+                command += ["-netdev", f"tap,id={zone},ifname={name[:3]}-{zone},"
+                                       "script=no,downscript=no"]
+                card += f",netdev={zone}"
+            command += ["-device", card]
         return command
 
     def kill(self):

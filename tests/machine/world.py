@@ -22,6 +22,15 @@ import vm
 TOP = pathlib.Path(__file__).resolve().parents[2]
 HERE = pathlib.Path(__file__).resolve().parent
 BOOT_SECONDS = 300
+DOORS = {
+    "gateway": [("outside", network.GATEWAY, 25), ("outside", network.GATEWAY, 587)],
+    "internal": [("app", network.INTERNAL, 25), ("app", network.INTERNAL, 587),
+                 ("staff", network.INTERNAL, 993)],
+}
+UNITS = {
+    "gateway": ["clamd", "spamd", "unbound", "suricata"],
+    "internal": ["unbound", "dovecot"],
+}
 
 
 class World:
@@ -93,8 +102,8 @@ class World:
         if self.keep and any(node.running() for node in self.nodes.values()):
             pids = [node.qemu.pid for node in self.nodes.values() if node.running()]
             pids += [process.pid for process in self.processes if process.poll() is None]
-            (self.directory / "kept.json").write_text(
-                json.dumps({"pids": pids, "namespaces": self.networks.made}))
+            (self.directory / "kept.json").write_text(json.dumps(
+                {"processes": {pid: born(pid) for pid in pids}, "namespaces": self.networks.made}))
             return
         for node in self.nodes.values():
             node.kill()
@@ -104,6 +113,10 @@ class World:
                 process.wait(10)
             process.kill()
         self.networks.down()
+        # Logs stay; disks (up to gigabytes) go.
+        for pattern in ("*.qcow2", "*.vars"):
+            for path in self.directory.rglob(pattern):
+                path.unlink()
 
     # -- site and nodes ---------------------------------------------------------------------------
 
@@ -183,12 +196,21 @@ class World:
             time.sleep(1)
 
 
+def born(pid):
+    """When a process began, in clock ticks since boot (proc_pid_stat(5), field 22), or None."""
+    try:
+        stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return None
+    return stat.rpartition(")")[2].split()[19]
+
+
 def stop_kept(directory):
     """Ends what a run with KEEP=1 left."""
     kept = json.loads((directory / "kept.json").read_text())
-    for pid in kept["pids"]:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    for pid, birth in kept["processes"].items():
+        if born(pid) == birth:          # else the number is someone else's by now
+            os.kill(int(pid), signal.SIGKILL)
     for name in kept["namespaces"]:
         subprocess.run(["ip", "netns", "del", name], check=False)
     (directory / "kept.json").unlink()

@@ -8,17 +8,10 @@ Here: their units are up by systemd's own word, and Suricata alerts on a probe f
 import clients
 import network
 
-UNITS = {
-    "gateway": ["clamd", "spamd", "unbound", "suricata"],
-    "internal": ["unbound", "dovecot"],
-}
-
 
 def run(world):
-    for name, units in UNITS.items():
-        for unit in units:
-            world.nodes[name].wait_for(rf"Started (postern-)?{unit}\b|Started .*postern-{unit}", 5,
-                                       f"systemd's word that postern-{unit} started")
+    for name in world.nodes:
+        world.wait_units(name, timeout=30)
     alerts = 'event_type":"alert"'
     before = world.nodes["gateway"].text(whole=True).count(alerts)
     client = clients.Smtp(world.networks["outside"], network.GATEWAY, 25, network.BULK)

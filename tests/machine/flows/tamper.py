@@ -16,12 +16,12 @@ import world as testbed
 FILE = "usr/bin/postern-relay"
 
 
-
 def run(world):
     directory = world.directory / "tamper"
     directory.mkdir()
-    node = vm.Node("tamper", world.images["gateway"], directory, {},
-                   world.nodes["gateway"].smbios, world.nodes["gateway"].accelerator)
+    gateway = world.nodes["gateway"]
+    node = vm.Node("tamper", world.images["gateway"], directory, gateway.links, gateway.smbios,
+                   gateway.accelerator)
     node.reboots = False
     node.prepare()
     flip(world, directory / "tamper.qcow2")
