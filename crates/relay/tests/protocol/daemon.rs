@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::dns::Dns;
 use crate::names::Names;
 use crate::sink::Sink;
 
@@ -22,6 +23,7 @@ pub(crate) struct Daemon {
     lines: Arc<Mutex<Vec<String>>>,
     pub(crate) sink: Sink,
     pub(crate) names: Names,
+    pub(crate) dns: Dns,
     directory: TempDir,
     /// A scanner that accepts and never answers.
     _silent: UnixListener,
@@ -35,11 +37,12 @@ impl Daemon {
         let directory = TempDir::with_prefix("postern-").expect("a directory");
         let names = Names::new(directory.path());
         let (sink, next_hop) = Sink::start();
+        let dns = Dns::start();
         let ports: BTreeMap<_, _> = PORTS.into_iter().zip(free_ports()).collect();
         let silent = directory.path().join("silent.sock");
         let silent_listener = UnixListener::bind(&silent).expect("a socket");
         let file = directory.path().join("relay.toml");
-        let text = configuration(kind, &ports, next_hop, &silent.display().to_string());
+        let text = configuration(kind, &ports, next_hop, dns.address, &silent.display().to_string());
         std::fs::write(&file, text).expect("the configuration can be written");
         let mut child = Command::new(env!("CARGO_BIN_EXE_postern-relay"))
             .args(["run", "--config"])
@@ -63,6 +66,7 @@ impl Daemon {
             lines,
             sink,
             names,
+            dns,
             directory,
             _silent: silent_listener,
         };
@@ -145,11 +149,12 @@ fn free_ports() -> Vec<SocketAddr> {
         .collect()
 }
 
-/// `default`, `strict` (greylist and limits), `hung-spam`, `dead-virus`.
+/// `default`, `strict` (greylist and limits), `origin` (SPF, DKIM, DMARC), `hung-spam`, `dead-virus`.
 fn configuration(
     kind: &str,
     ports: &BTreeMap<&str, SocketAddr>,
     next_hop: SocketAddr,
+    dns: SocketAddr,
     silent: &str,
 ) -> String {
     let strict = kind == "strict";
@@ -161,10 +166,10 @@ fn configuration(
     } else {
         "off"
     };
-    let checks = if strict {
-        r#"["greylist", "recipient"]"#
-    } else {
-        r#"["spam", "virus", "recipient"]"#
+    let checks = match kind {
+        "strict" => r#"["greylist", "recipient"]"#,
+        "origin" => r#"["spf", "dkim", "dmarc", "spam", "virus"]"#,
+        _ => r#"["spam", "virus", "recipient"]"#,
     };
     let [public, submission, inside, plain] = PORTS.map(|name| ports[name]);
     format!(
@@ -176,7 +181,7 @@ postmaster = "chief@example.org"
 state-directory = "state"
 runtime-directory = "run"
 [resolver]
-address = "127.0.0.1:9"
+address = "{dns}"
 [limits]
 max-message-size = 100000
 max-recipients = 5

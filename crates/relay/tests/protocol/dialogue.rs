@@ -116,6 +116,14 @@ impl Player<'_> {
             "has-not" => check(!self.delivered.contains(&text(rest)?), || {
                 format!("the message is {}", self.delivered)
             }),
+            "signed" => {
+                let message = self.daemon.dns.signed(&text(rest)?);
+                self.wire()?.send(message.as_bytes())
+            }
+            "still-signed" => {
+                let start = self.delivered.find("Received:").ok_or("no Received field")?;
+                self.daemon.dns.verifies(&self.delivered[start..])
+            }
             "event" => self.event(rest),
             _ => Err("there is no such step".into()),
         }

@@ -5,6 +5,7 @@
 
 mod daemon;
 mod dialogue;
+mod dns;
 mod names;
 mod sink;
 

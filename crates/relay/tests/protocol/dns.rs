@@ -1,0 +1,114 @@
+//! A name server for the origin checks: TXT records of one small world, over UDP on loopback.
+
+use std::net::{SocketAddr, UdpSocket};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use mail_auth::common::crypto::Ed25519Key;
+use mail_auth::common::headers::HeaderWriter;
+use mail_auth::dkim::DkimSigner;
+use mail_auth::hickory_resolver::proto::op::{Message, MessageType, ResponseCode};
+use mail_auth::hickory_resolver::proto::rr::rdata::TXT;
+use mail_auth::hickory_resolver::proto::rr::{RData, Record, RecordType};
+use mail_auth::{AuthenticatedMessage, DkimResult};
+
+/// Domains and what they publish. Whatever is not here does not exist; `temporary.example` fails to answer for SPF.
+const WORLD: &[(&str, &str)] = &[
+    ("pass.example", "v=spf1 ip4:127.0.0.1 -all"),
+    ("_dmarc.pass.example", "v=DMARC1; p=reject"),
+    ("reject.example", "v=spf1 -all"),
+    ("_dmarc.reject.example", "v=DMARC1; p=reject"),
+    ("quarantine.example", "v=spf1 -all"),
+    ("_dmarc.quarantine.example", "v=DMARC1; p=quarantine"),
+    ("watching.example", "v=spf1 -all"),
+    ("_dmarc.watching.example", "v=DMARC1; p=none"),
+    ("_dmarc.temporary.example", "v=DMARC1; p=reject"),
+    ("signed.example", "v=spf1 -all"),
+    ("_dmarc.signed.example", "v=DMARC1; p=reject"),
+];
+const BROKEN: &str = "temporary.example";
+
+/// The world and the key of `signed.example`.
+pub(crate) struct Dns {
+    pub(crate) address: SocketAddr,
+    key: Vec<u8>,
+}
+
+impl Dns {
+    pub(crate) fn start() -> Self {
+        let key = Ed25519Key::generate_pkcs8().expect("a key");
+        let public = Ed25519Key::from_pkcs8_der(&key)
+            .expect("our key is one")
+            .public_key();
+        let record = format!("v=DKIM1; k=ed25519; p={}", STANDARD.encode(public));
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        let address = socket.local_addr().expect("an address");
+        std::thread::spawn(move || {
+            let mut packet = [0; 4096];
+            while let Ok((length, client)) = socket.recv_from(&mut packet) {
+                if let Some(answer) = answer(&packet[..length], &record) {
+                    // A lost answer is what UDP may do; the client asks again.
+                    let _ = socket.send_to(&answer, client);
+                }
+            }
+        });
+        Self { address, key }
+    }
+
+    /// `message` with the signature of `signed.example` in front.
+    pub(crate) fn signed(&self, message: &str) -> String {
+        let key = Ed25519Key::from_pkcs8_der(&self.key).expect("our key is one");
+        let signature = DkimSigner::from_key(key)
+            .domain("signed.example")
+            .selector("s")
+            .headers(["From", "Subject"])
+            .sign(message.as_bytes())
+            .expect("it can be signed");
+        signature.to_header() + message
+    }
+
+    /// Whether a message that went through still has a valid signature.
+    pub(crate) fn verifies(&self, message: &str) -> Result<(), String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map_err(|error| error.to_string())?.block_on(async {
+            let authenticator =
+                postern_relay::resolver::authenticator(self.address).map_err(|error| error.to_string())?;
+            let message = AuthenticatedMessage::parse(message.as_bytes()).ok_or("no header")?;
+            let outputs = authenticator.verify_dkim(&message).await;
+            let results: Vec<String> = outputs.iter().map(|output| output.result().to_string()).collect();
+            let passed = outputs.iter().any(|output| *output.result() == DkimResult::Pass);
+            if passed {
+                Ok(())
+            } else {
+                Err(format!("signatures: {results:?}"))
+            }
+        })
+    }
+}
+
+fn answer(packet: &[u8], dkim_record: &str) -> Option<Vec<u8>> {
+    let mut message = Message::from_vec(packet).ok()?;
+    let query = message.queries.first()?.clone();
+    let name = query.name().to_string().trim_end_matches('.').to_lowercase();
+    message.metadata.message_type = MessageType::Response;
+    message.metadata.recursion_available = true;
+    let text = match name.as_str() {
+        "s._domainkey.signed.example" => Some(dkim_record),
+        _ => WORLD
+            .iter()
+            .find(|(owner, _)| *owner == name)
+            .map(|(_, text)| *text),
+    };
+    message.metadata.response_code = match text {
+        _ if name == BROKEN => ResponseCode::ServFail,
+        Some(text) => {
+            if query.query_type() == RecordType::TXT {
+                let data = RData::TXT(TXT::new(vec![text.to_owned()]));
+                message.add_answer(Record::from_rdata(query.name().clone(), 60, data));
+            }
+            ResponseCode::NoError
+        }
+        None => ResponseCode::NXDomain,
+    };
+    message.to_vec().ok()
+}
