@@ -266,7 +266,14 @@ pub(crate) fn delay(text: &str) -> Result<Option<u64>, Fault> {
 
 /// A trust anchor of the root zone: a DS (RFC 4034 section 5.3) or DNSKEY (section 2.2) record.
 pub(crate) fn trust_anchor(text: &str) -> Result<String, Fault> {
-    let fields: Vec<&str> = text.split_ascii_whitespace().collect();
+    let mut fields: Vec<&str> = text.split_ascii_whitespace().collect();
+    // Zone files and tools put a TTL here; an anchor has none.
+    if fields
+        .get(1)
+        .is_some_and(|ttl| ttl.bytes().all(|b| b.is_ascii_digit()))
+    {
+        fields.remove(1);
+    }
     let number = |field: &str, high: u32| field.parse::<u32>().is_ok_and(|n| n <= high);
     let hex =
         |parts: &[&str]| !parts.is_empty() && parts.iter().all(|p| p.bytes().all(|b| b.is_ascii_hexdigit()));
@@ -291,6 +298,6 @@ pub(crate) fn trust_anchor(text: &str) -> Result<String, Fault> {
     }
     Err(Fault::new(
         "the trust anchor is not a DS or DNSKEY record of the root",
-        "write it in zone-file form without a TTL, such as \". IN DS 12345 13 2 0123…\"",
+        "write it in zone-file form, such as \". IN DS 12345 13 2 0123…\"",
     ))
 }
