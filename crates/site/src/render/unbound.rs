@@ -72,7 +72,8 @@ fn gateway(site: &Site, node: &Node, out: &mut String) {
     // A root of the site's own: its answers about any zone count, those about private addresses too.
     // Writing to a string cannot fail.
     let _ = writeln!(out, "\n    trust-anchor: \"{}\"", *root.trust_anchor);
-    *out += "    unblock-lan-zones: yes\n\nstub-zone:\n    name: \".\"\n    stub-prime: no\n";
+    // Nor does unbound then answer for `test` itself (RFC 6761 section 6.2): a closed network may well use it.
+    *out += "    unblock-lan-zones: yes\n    local-zone: \"test.\" nodefault\n\nstub-zone:\n    name: \".\"\n    stub-prime: no\n";
     for server in root.servers.iter() {
         let _ = writeln!(out, "    stub-addr: {}", **server);
     }
