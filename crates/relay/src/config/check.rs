@@ -107,6 +107,15 @@ fn check_instance(config: &Config, name: &str, instance: &Instance) -> Result<()
                 "add [sasl] with the socket of Dovecot's auth service",
             ));
         }
+        Authentication::Sasl
+            if !instance.trusted_names.is_empty() || !instance.trusted_addresses.is_empty() =>
+        {
+            return Err(Fault::new(
+                &at("authentication"),
+                "with \"sasl\" everybody logs in: trusted-names and trusted-addresses have no meaning",
+                "remove them, or set authentication = \"client-certificate\"",
+            ));
+        }
         Authentication::Sasl if instance.tls == InboundTls::Off => {
             return Err(Fault::new(
                 &at("tls"),

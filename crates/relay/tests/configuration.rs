@@ -1,0 +1,100 @@
+//! A `relay.toml` written by hand: the evaluation file is right, and each fault is explained.
+
+use std::path::{Path, PathBuf};
+
+use postern_relay::config::Config;
+
+fn top() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn evaluate() -> String {
+    std::fs::read_to_string(top().join("docs/evaluate.toml")).expect("docs/evaluate.toml can be read")
+}
+
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse("relay.toml", text, PathBuf::from("/etc/x"), None)
+        .map_err(|diagnostic| diagnostic.to_string())
+}
+
+#[test]
+fn the_evaluation_file_is_right() {
+    let config = parse(&evaluate()).expect("docs/evaluate.toml");
+    assert_eq!(config.state_directory, Path::new("/etc/x/state"));
+    assert!(config.instance["public"].trusted_addresses.is_empty());
+}
+
+/// One fault each, made by replacing a part of the evaluation file.
+const FAULTS: &[(&str, &str, &str)] = &[
+    ("unknown-key", "max-recipients = 100", "max-recipient = 100"),
+    ("unknown-table", "[queue]", "[queues]"),
+    ("not-toml", "max-recipients = 100", "max-recipients = "),
+    ("wrong-type", "max-recipients = 100", "max-recipients = \"100\""),
+    ("missing-key", "relay-for = \"local-domains\"\n", ""),
+    ("unknown-check", "\"spam\", \"virus\"", "\"spam\", \"viruses\""),
+    (
+        "open-relay",
+        "relay-for = \"local-domains\"",
+        "relay-for = \"any\"",
+    ),
+    ("tls-without-certificate", "tls = \"off\"", "tls = \"required\""),
+    (
+        "trust-without-authentication",
+        "checks = [\"spam\"",
+        "trusted-addresses = [\"127.0.0.1\"]\nchecks = [\"spam\"",
+    ),
+    (
+        "names-without-authority",
+        "trusted-addresses = [",
+        "trusted-names = [\"mail.example.org\"]\ntrusted-addresses = [",
+    ),
+    (
+        "bad-address",
+        "trusted-addresses = [\"127.0.0.1\"]",
+        "trusted-addresses = [\"127.0.0\"]",
+    ),
+    (
+        "bad-scanner-socket",
+        "[virus]\nsocket = \"off\"",
+        "[virus]\nsocket = \"clamd.sock\"",
+    ),
+    ("dmarc-alone", "\"spam\", \"virus\"", "\"dmarc\", \"spam\""),
+    ("check-without-table", "[recipient]\nvia = \"off\"", ""),
+    (
+        "route-outward",
+        "from = [\"public\"]\ndomains = [\"example.org\"]",
+        "from = [\"public\"]\ndomains = [\"*\"]",
+    ),
+    (
+        "unknown-next-hop",
+        "next-hop = \"sink\"\n\n[queue]",
+        "next-hop = \"sunk\"\n\n[queue]",
+    ),
+    (
+        "sasl-without-socket",
+        "authentication = \"none\"",
+        "authentication = \"sasl\"",
+    ),
+    ("mark-above-reject", "mark-score = 5.0", "mark-score = 50.0"),
+    (
+        "memory-too-small",
+        "max-recipients = 100",
+        "max-recipients = 100\nmessage-memory = 1000",
+    ),
+    ("proxy-missing", "via = \"off\"", "via = \"proxy\""),
+    ("instance-unknown", "[instance.inside]", "[instance.backstage]"),
+];
+
+#[test]
+fn faults_are_explained() {
+    let mut all = String::new();
+    for (name, from, to) in FAULTS {
+        let text = evaluate();
+        assert!(text.contains(from), "{name}: the evaluation file has no {from:?}");
+        let said = parse(&text.replacen(from, to, 1))
+            .err()
+            .unwrap_or_else(|| "(no fault found)".into());
+        all += &format!("## {name}\n{said}\n\n");
+    }
+    insta::assert_snapshot!(all);
+}
