@@ -71,10 +71,7 @@ fn start(process: Process) -> anyhow::Result<()> {
     match process {
         Process::Smtpd { instance, file } => postern_relay::smtpd::main(load(&file)?, &instance, passed),
         Process::Proxy { file } => postern_relay::proxy::main(&load(&file)?, passed),
-        Process::Queue { file } => {
-            load(&file)?;
-            anyhow::bail!("this process is not built yet")
-        }
+        Process::Queue { file } => postern_relay::queue::main(load(&file)?, passed),
         Process::Run { file } => postern_relay::run::main(&load(&file)?, &file.path),
         Process::CheckConfig { file } => {
             load(&file)?;

@@ -1,5 +1,311 @@
-//! The queue process: owns the spool, routes, signs, delivers.
+//! The queue process: owns the spool, routes, signs, delivers, and tells who must be told when mail fails.
+//!
+//! [`main`] is a checklist: sockets, keys and credentials, the spool's lock, sandbox, recovery, runtime, serve. A
+//! message comes in by [`intake`], waits in the [`schedule`] that the [`manager`] owns, and is tried by a [`job`].
 
+pub mod bounce;
+pub mod compaction;
 pub mod config;
+pub mod control;
+pub mod intake;
+pub mod job;
+pub mod mail;
+pub mod manager;
 pub mod provenance;
 pub mod reasons;
+pub mod router;
+pub mod schedule;
+pub mod store;
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use postern_control::{DkimRecord, EventKind};
+use postern_sandbox::{Inherited, Policy};
+use tokio::net::UnixListener;
+use tokio::sync::oneshot;
+
+use crate::config::{Config, Role};
+use crate::deliver::mx::Mx;
+use crate::deliver::{Courier, hop};
+use crate::dkim::{Signers, keys};
+use crate::events::Events;
+use crate::handover::Listener;
+use crate::service;
+use crate::spool::recovery::Recovered;
+use crate::spool::writer::Options;
+use bounce::Identity;
+use config::{LmtpSocket, NextHop};
+use control::Control;
+use intake::Intake;
+use job::Worker;
+use manager::{Command, Manager};
+use provenance::Provenance;
+use store::Store;
+
+/// Name of the control socket's descriptor.
+pub const CONTROL: &str = "control";
+/// What the names of handover sockets' descriptors begin with.
+pub const HANDOVER: &str = "handover-";
+
+/// The sockets that were passed.
+struct Sockets {
+    handover: Vec<(Provenance, OwnedFd)>,
+    control: Option<OwnedFd>,
+}
+
+/// Everything read before the sandbox stands.
+struct Prepared {
+    config: Config,
+    hops: std::collections::BTreeMap<String, hop::Hop>,
+    signers: Option<Signers>,
+    records: Vec<DkimRecord>,
+    sockets: Sockets,
+    /// Held until the process ends.
+    _lock: File,
+}
+
+/// The process.
+pub fn main(config: Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
+    let sockets = sockets(passed)?;
+    let events = Events::stdout("queue");
+    let spool = config.state_directory.join("spool");
+    let lock = lock_spool(&spool)?;
+    let (signers, records) = signers(&config, &events)?;
+    let hops = hop::prepare(&config)?;
+    let report = policy(&config, &spool)
+        .enforce()
+        .context("the sandbox does not stand")?;
+    // After the sandbox: the writer is a thread, and threads inherit its filters only from here on.
+    let begun = Instant::now();
+    let (store, writer, recovered) = Store::open(&spool, Options::default())?;
+    tell_recovery(&events, &recovered, begun.elapsed());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let prepared = Prepared {
+        config,
+        hops,
+        signers,
+        records,
+        sockets,
+        _lock: lock,
+    };
+    let result = runtime.block_on(serve(prepared, store, recovered, events, &report.to_string()));
+    // The tasks hold the store; when they are gone the writer's thread ends after its last flush.
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    if writer.join().is_err() {
+        bail!("the spool's writer ended by a fault; the journal says more");
+    }
+    result
+}
+
+fn sockets(passed: Vec<Inherited>) -> anyhow::Result<Sockets> {
+    let mut sockets = Sockets {
+        handover: Vec::new(),
+        control: None,
+    };
+    for Inherited { name, fd, .. } in passed {
+        if name == CONTROL {
+            sockets.control = Some(fd);
+            continue;
+        }
+        let provenance = name.strip_prefix(HANDOVER).and_then(Provenance::of_instance).with_context(|| {
+            format!("a socket named {name:?} was passed; set FileDescriptorName= in its unit to control, handover-public, handover-inside or handover-dmz")
+        })?;
+        sockets.handover.push((provenance, fd));
+    }
+    if sockets.handover.is_empty() {
+        bail!(
+            "no handover socket was passed; start the queue by its socket units, or use `postern-relay run`"
+        );
+    }
+    Ok(sockets)
+}
+
+/// Two processes that append to one spool would destroy it.
+fn lock_spool(spool: &Path) -> anyhow::Result<File> {
+    let whose = "state-directory must be on a disk that the queue's user may write to";
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(spool)
+        .with_context(|| format!("cannot make the spool {}; {whose}", spool.display()))?;
+    let path = spool.join("lock");
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("cannot open {}; {whose}", path.display()))?;
+    lock.try_lock().with_context(|| {
+        format!(
+            "the spool {} is in use; stop the other queue process first",
+            spool.display()
+        )
+    })?;
+    Ok(lock)
+}
+
+fn signers(config: &Config, events: &Events) -> anyhow::Result<(Option<Signers>, Vec<DkimRecord>)> {
+    let Some(dkim) = &config.dkim else {
+        return Ok((None, Vec::new()));
+    };
+    let pairs = keys::load_or_make(dkim, &config.state_directory.join(&dkim.directory))?;
+    let mut records = Vec::new();
+    for pair in &pairs {
+        let (name, value) = pair.record(&dkim.selector)?;
+        let kind = EventKind::DkimKey {
+            domain: pair.domain.clone(),
+            selector: pair.selector.name(&dkim.selector),
+            record_name: name.clone(),
+            record_value: value.clone(),
+        };
+        events.emit(None, None, kind);
+        records.push(DkimRecord { name, value });
+    }
+    Ok((Some(Signers::new(dkim, pairs)?), records))
+}
+
+/// Files: the spool. TCP: the resolver's port and those of next hops.
+fn policy(config: &Config, spool: &Path) -> Policy {
+    let hops = config.next_hop.values().filter_map(|hop| match hop {
+        NextHop::Smtp(smtp) => Some(smtp.port),
+        NextHop::Mx { port, .. } => Some(*port),
+        NextHop::Lmtp {
+            socket: LmtpSocket::Tcp(address),
+        } => Some(address.port()),
+        NextHop::Lmtp {
+            socket: LmtpSocket::Unix(_),
+        } => None,
+    });
+    let ports: BTreeSet<u16> = hops.chain([config.resolver.address.port()]).collect();
+    ports
+        .into_iter()
+        .fold(Policy::queue([spool]), Policy::connect_tcp)
+}
+
+fn tell_recovery(events: &Events, recovered: &Recovered, took: Duration) {
+    for (segment, damage) in &recovered.damage {
+        let kind = EventKind::SpoolDamage {
+            segment: recovered
+                .segments
+                .get(segment)
+                .map_or(String::new(), |file| file.path.display().to_string()),
+            offset: damage.offset,
+            length: damage.length,
+            kind: if damage.tail { "torn-tail" } else { "corrupt" }.into(),
+            detail: damage.detail.clone(),
+        };
+        events.emit(None, None, kind);
+    }
+    let kind = EventKind::SpoolRecovered {
+        segments: recovered.segments.len() as u64,
+        messages: recovered.messages.len() as u64,
+        octets: recovered.sizes.values().sum(),
+        millis: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+    };
+    events.emit(None, None, kind);
+}
+
+async fn serve(
+    prepared: Prepared,
+    store: Store,
+    recovered: Recovered,
+    events: Events,
+    sandbox: &str,
+) -> anyhow::Result<()> {
+    let mut stop = service::stop_signal()?;
+    let Prepared {
+        config,
+        hops,
+        signers,
+        records,
+        sockets,
+        _lock,
+    } = prepared;
+    let identity = Identity {
+        hostname: config.hostname.clone(),
+        postmaster: config.postmaster.clone(),
+    };
+    let mx = Mx::new(config.resolver.address)
+        .context("the resolver's client cannot be made; correct [resolver]")?;
+    let worker = Arc::new(Worker {
+        store: Arc::new(store),
+        router: router::Router::new(&config),
+        hops,
+        courier: Courier {
+            hostname: config.hostname.clone(),
+            mx,
+        },
+        signers,
+        queue: config.queue.clone(),
+        identity,
+        events: events.clone(),
+    });
+    let (mut manager, door) = Manager::new(worker.clone());
+    for (id, live) in recovered.messages {
+        manager.insert(id, live.location, live.message);
+    }
+    let manager = tokio::spawn(manager.run());
+    let mut listeners = tokio::task::JoinSet::new();
+    for (provenance, socket) in sockets.handover {
+        let intake = Intake {
+            provenance,
+            worker: worker.clone(),
+            manager: door.clone(),
+            max_octets: config.limits.max_message_size + (1 << 20),
+            postmaster: config.postmaster.clone(),
+        };
+        listeners.spawn(Arc::new(intake).serve(Listener::new(socket)?));
+    }
+    if let Some(socket) = sockets.control {
+        let listener = std::os::unix::net::UnixListener::from(socket);
+        listener.set_nonblocking(true)?;
+        let role = match config.role {
+            Role::Gateway => "gateway",
+            Role::Internal => "internal",
+        };
+        let control = Control {
+            node: config.hostname,
+            role,
+            records,
+            worker: worker.clone(),
+            manager: door.clone(),
+        };
+        listeners.spawn(Arc::new(control).serve(UnixListener::from_std(listener)?));
+    }
+    service::ready(&format!("serving; {sandbox}"));
+    events.emit(
+        None,
+        None,
+        EventKind::Started {
+            version: env!("CARGO_PKG_VERSION").into(),
+        },
+    );
+    stop.wait().await;
+    service::stopping();
+    events.emit(
+        None,
+        None,
+        EventKind::Stopping {
+            reason: "asked to".into(),
+        },
+    );
+    listeners.shutdown().await;
+    let (done, drained) = oneshot::channel();
+    let _ = door.send(Command::Drain(done));
+    if let Ok(left @ 1..) = drained.await {
+        events.warn(format!(
+            "{left} deliveries were under way and are tried again at the next start"
+        ));
+    }
+    manager.await.context("the queue's manager ended by a fault")
+}

@@ -61,6 +61,29 @@ impl Stored {
         })
     }
 
+    /// Reads the envelope only, and checks only that.
+    pub fn envelope(segment: &SegmentFile, location: Location) -> Result<StoredMessage, SpoolError> {
+        let read = |source| SpoolError::Read {
+            path: segment.path.clone(),
+            source,
+        };
+        let file = File::open(&segment.path).map_err(read)?;
+        let mut meta = vec![0; location.meta_length as usize];
+        file.read_exact_at(&mut meta, location.offset + HEADER as u64)
+            .map_err(read)?;
+        let mut stored = [0; 4];
+        file.read_exact_at(&mut stored, body_offset(location) + location.body_length)
+            .map_err(read)?;
+        let message = serde_json::from_slice(&meta).ok();
+        message
+            .filter(|_| stored == crc32fast::hash(&meta).to_le_bytes())
+            .ok_or_else(|| SpoolError::Damaged {
+                path: segment.path.clone(),
+                offset: location.offset,
+                detail: "its envelope is not what was written".into(),
+            })
+    }
+
     /// Octets of the message.
     pub fn size(&self) -> u64 {
         self.location.body_length

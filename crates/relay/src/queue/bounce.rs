@@ -1,0 +1,197 @@
+//! Who is told when mail fails for good (RFC 3461 6, RFC 5321 6.1), without backscatter.
+//!
+//! Nobody is told of a failed notification (null reverse-path), nor where NOTIFY says so. The sender is told only
+//! where the reverse-path is proved or is our own user's: a forged one would get mail it never caused. In all other cases
+//! the notification, with the whole message if it is not too large, goes to our postmaster.
+
+use crate::dsn::{Failed, Report, Returned, write};
+use crate::events::trace_id;
+use crate::handover::{Envelope, Notify, Recipient, Ret};
+use crate::spool::body::Stored;
+use crate::spool::{MessageId, SpoolError, Status, StoredMessage};
+
+use super::provenance::Provenance;
+
+/// Octets of a header section that are returned at most.
+const MAX_HEADER: usize = 64 << 10;
+/// Octets of a message that are returned at most; of larger ones only the header section is.
+const MAX_MESSAGE: u64 = 1 << 20;
+
+/// Who we are in notifications.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// This node.
+    pub hostname: String,
+    /// Our postmaster.
+    pub postmaster: String,
+}
+
+/// Who is to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told<'a> {
+    /// The sender.
+    Sender(&'a str),
+    /// Our postmaster, and why not the sender.
+    Postmaster(&'static str),
+}
+
+/// Who is to be told about failures of this message; `None` is nobody.
+pub fn told(message: &StoredMessage) -> Option<Told<'_>> {
+    let envelope = &message.envelope;
+    if envelope.reverse_path.is_empty() {
+        return None;
+    }
+    let own = matches!(message.provenance, Provenance::Inside | Provenance::Own);
+    Some(if own || envelope.return_path_proven {
+        Told::Sender(&envelope.reverse_path)
+    } else {
+        Told::Postmaster(
+            "its address was not proved, so that a notification could reach somebody who sent nothing",
+        )
+    })
+}
+
+/// Whether the sender wants to hear that this recipient failed; without NOTIFY he does (RFC 3461 4.1).
+pub fn wants_failure(recipient: &Recipient) -> bool {
+    recipient
+        .notify
+        .as_ref()
+        .is_none_or(|notify| notify.contains(&Notify::Failure))
+}
+
+/// The notification of `failed` recipients, ready for the spool; `None` where nobody is to be told.
+pub fn notification(
+    identity: &Identity,
+    id: MessageId,
+    stored: &Stored,
+    failed: &[Failed],
+    now: u64,
+) -> Result<Option<(StoredMessage, Vec<u8>)>, SpoolError> {
+    let message = &stored.message;
+    let Some(told) = told(message).filter(|_| !failed.is_empty()) else {
+        return Ok(None);
+    };
+    let (to, withheld) = match told {
+        Told::Sender(sender) => (sender, None),
+        Told::Postmaster(reason) => (identity.postmaster.as_str(), Some(reason)),
+    };
+    let whole =
+        (withheld.is_some() || message.envelope.ret == Some(Ret::Full)) && stored.size() <= MAX_MESSAGE;
+    let returned = if whole {
+        stored.read(0, usize::try_from(stored.size()).unwrap_or(0))?
+    } else {
+        stored.header(MAX_HEADER)?
+    };
+    let octets = write(&Report {
+        reporting_mta: &identity.hostname,
+        postmaster: &identity.postmaster,
+        to,
+        token: &trace_id(),
+        time: now,
+        reverse_path: &message.envelope.reverse_path,
+        envid: message.envelope.envid.as_deref(),
+        arrived: message.arrived,
+        id: &id.to_string(),
+        failed,
+        returned: if whole {
+            Returned::Message(&returned)
+        } else {
+            Returned::Header(&returned)
+        },
+        withheld,
+    });
+    let smtputf8 = !to.is_ascii() || failed.iter().any(|failed| !failed.address.is_ascii());
+    Ok(Some((
+        own_message(identity, &message.envelope.trace, to, smtputf8, octets.len(), now),
+        octets,
+    )))
+}
+
+/// A message of our own: null reverse-path, and no notification about it (RFC 3461 6.1).
+fn own_message(
+    identity: &Identity,
+    trace: &str,
+    to: &str,
+    smtputf8: bool,
+    size: usize,
+    now: u64,
+) -> StoredMessage {
+    StoredMessage {
+        envelope: Envelope {
+            trace: trace.into(),
+            reverse_path: String::new(),
+            recipients: vec![Recipient {
+                address: to.into(),
+                orcpt: None,
+                notify: Some(vec![Notify::Never]),
+            }],
+            ret: None,
+            envid: None,
+            smtputf8,
+            eight_bit: true,
+            peer: String::new(),
+            helo: identity.hostname.clone(),
+            tls: None,
+            authenticated_user: None,
+            return_path_proven: false,
+            size: size as u64,
+        },
+        provenance: Provenance::Own,
+        arrived: now,
+        statuses: vec![Status::Due {
+            at: now,
+            attempts: 0,
+            reply: "".into(),
+        }],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(reverse_path: &str, provenance: Provenance, proven: bool) -> StoredMessage {
+        let identity = Identity {
+            hostname: "h".into(),
+            postmaster: "p@example.org".into(),
+        };
+        let mut message = own_message(&identity, "t", "r@b.example", false, 0, 0);
+        message.envelope.reverse_path = reverse_path.into();
+        message.envelope.return_path_proven = proven;
+        StoredMessage {
+            provenance,
+            ..message
+        }
+    }
+
+    #[test]
+    fn a_notification_goes_only_where_it_cannot_be_backscatter() {
+        let told = |path: &str, provenance, proven| match told(&message(path, provenance, proven)) {
+            None => "nobody",
+            Some(Told::Sender(_)) => "sender",
+            Some(Told::Postmaster(_)) => "postmaster",
+        };
+        assert_eq!(told("a@a.example", Provenance::Public, true), "sender");
+        assert_eq!(told("a@a.example", Provenance::Public, false), "postmaster");
+        assert_eq!(told("a@a.example", Provenance::Dmz, false), "postmaster");
+        assert_eq!(told("a@example.org", Provenance::Inside, false), "sender");
+        for provenance in [Provenance::Public, Provenance::Inside, Provenance::Own] {
+            assert_eq!(told("", provenance, true), "nobody");
+        }
+    }
+
+    #[test]
+    fn notify_is_honoured() {
+        let wants = |notify| {
+            wants_failure(&Recipient {
+                address: "a@b".into(),
+                orcpt: None,
+                notify,
+            })
+        };
+        assert!(wants(None));
+        assert!(wants(Some(vec![Notify::Success, Notify::Failure])));
+        assert!(!wants(Some(vec![Notify::Never])));
+        assert!(!wants(Some(vec![Notify::Delay])));
+    }
+}

@@ -1,0 +1,159 @@
+//! Intake: takes handovers from smtpd, refuses what has no route or no room, and answers after stable storage.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use postern_control::EventKind;
+use postern_smtp::replies;
+use postern_smtp::reply::Reply as SmtpReply;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::job::{Queued, Worker};
+use super::mail;
+use super::manager::Command;
+use super::provenance::Provenance;
+use super::store::message_record;
+use crate::events::unix_millis;
+use crate::handover::{Connection, Listener, Received, Reply};
+use crate::spool::writer::{AppendError, Body};
+use crate::spool::{Status, StoredMessage};
+
+/// Takes what comes through one handover socket.
+pub struct Intake {
+    /// What the socket says about the mail.
+    pub provenance: Provenance,
+    /// Spool, routes, events.
+    pub worker: Arc<Worker>,
+    /// Who delivers it.
+    pub manager: UnboundedSender<Command>,
+    /// Larger messages are refused; smtpd has said so before.
+    pub max_octets: u64,
+    /// What a bare `postmaster` stands for.
+    pub postmaster: String,
+}
+
+impl Intake {
+    /// Serves until the task is dropped.
+    pub async fn serve(self: Arc<Self>, listener: Listener) {
+        loop {
+            match listener.accept().await {
+                Ok(connection) => {
+                    tokio::spawn(self.clone().connection(connection));
+                }
+                Err(error) => {
+                    self.worker
+                        .events
+                        .warn(format!("the handover socket {}: {error}", self.provenance));
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    async fn connection(self: Arc<Self>, mut connection: Connection) {
+        loop {
+            let received = match connection.receive(self.max_octets).await {
+                Ok(Some(received)) => received,
+                Ok(None) => return,
+                Err(error) => {
+                    let text = format!("a handover through {} was broken off: {error}", self.provenance);
+                    return self.worker.events.warn(text);
+                }
+            };
+            let reply = self.take(received).await;
+            if connection.reply(&reply).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn take(&self, received: Received) -> Reply {
+        let Received {
+            mut envelope,
+            message,
+        } = received;
+        for recipient in &mut envelope.recipients {
+            if recipient.address.eq_ignore_ascii_case("postmaster") {
+                recipient.address.clone_from(&self.postmaster);
+            }
+        }
+        if mail::check(&envelope).is_err() {
+            return refused(&replies::not_allowed_here());
+        }
+        let unrouted = |address: &str| self.worker.router.destination(self.provenance, address).is_none();
+        if let Some(recipient) = envelope
+            .recipients
+            .iter()
+            .find(|recipient| unrouted(&recipient.address))
+        {
+            return refused(&replies::no_route(&super::router::domain_of(&recipient.address)));
+        }
+        let now = unix_millis(SystemTime::now());
+        let due = Status::Due {
+            at: now,
+            attempts: 0,
+            reply: "".into(),
+        };
+        let statuses = vec![due; envelope.recipients.len()];
+        let body = Body::File {
+            file: Arc::new(File::from(message)),
+            offset: 0,
+            length: envelope.size,
+        };
+        let message = StoredMessage {
+            envelope,
+            provenance: self.provenance,
+            arrived: now,
+            statuses,
+        };
+        let store = &self.worker.store;
+        let id = store.new_id();
+        let Ok(record) = message_record(id, &message, body) else {
+            return refused(&replies::queue_unavailable());
+        };
+        let location = match store.append(vec![record]).await {
+            Ok(locations) => locations.first().copied(),
+            Err(error) => {
+                self.worker.events.warn(error.to_string());
+                return refused(&match error {
+                    AppendError::Full { .. } => replies::queue_full(),
+                    _ => replies::queue_unavailable(),
+                });
+            }
+        };
+        let Some(location) = location else {
+            return refused(&replies::queue_unavailable());
+        };
+        let kind = EventKind::Queued {
+            from: message.envelope.reverse_path.clone(),
+            to: message
+                .envelope
+                .recipients
+                .iter()
+                .map(|recipient| recipient.address.clone())
+                .collect(),
+            size: message.envelope.size,
+            provenance: Some(self.provenance.to_string()),
+        };
+        self.worker
+            .events
+            .emit(Some(&message.envelope.trace), Some(&id.to_string()), kind);
+        // If the manager has ended, the message is in the spool and the next start delivers it.
+        let _ = self.manager.send(Command::Insert(Queued {
+            id,
+            location,
+            message,
+        }));
+        Reply::Queued { id: id.to_string() }
+    }
+}
+
+fn refused(reply: &SmtpReply) -> Reply {
+    let enhanced = reply.enhanced.map_or(String::new(), |code| code.to_string());
+    Reply::Refused {
+        code: reply.code.value(),
+        enhanced,
+        text: reply.text(),
+    }
+}

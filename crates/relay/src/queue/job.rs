@@ -1,0 +1,321 @@
+//! One job: the recipients of one message that share a destination are tried once, and what became of them is made
+//! durable, with the notification of failures before the failures themselves. A crash in between repeats work, and
+//! never loses it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use postern_control::EventKind;
+use postern_smtp::client::Outcome;
+use postern_smtp::reply::Reply;
+
+use super::bounce::{self, Identity};
+use super::config::Queue;
+use super::router::{Destination, Router};
+use super::schedule::Job;
+use super::store::{Store, message_record, outcome_record};
+use super::{mail, reasons};
+use crate::deliver::content::Content;
+use crate::deliver::hop::Hop;
+use crate::deliver::{Attempt, Courier};
+use crate::dkim::Signers;
+use crate::dsn::Failed;
+use crate::events::{Events, rfc3339_millis, unix_millis};
+use crate::spool::body::Stored;
+use crate::spool::writer::{Body, Record};
+use crate::spool::{Location, MessageId, Status, StoredMessage, StoredOutcome};
+
+/// Wait before the spool is asked again to record what has happened already.
+const RECORD_AGAIN: Duration = Duration::from_secs(2);
+
+/// What all jobs share.
+pub struct Worker {
+    /// The spool.
+    pub store: Arc<Store>,
+    /// Where to.
+    pub router: Router,
+    /// Next hops by name.
+    pub hops: BTreeMap<String, Hop>,
+    /// Goes there.
+    pub courier: Courier,
+    /// DKIM.
+    pub signers: Option<Signers>,
+    /// When again.
+    pub queue: Queue,
+    /// Who we are.
+    pub identity: Identity,
+    /// What happens.
+    pub events: Events,
+}
+
+/// A message that was queued by a job.
+pub struct Queued {
+    /// Its name.
+    pub id: MessageId,
+    /// Its place.
+    pub location: Location,
+    /// What it is.
+    pub message: StoredMessage,
+}
+
+/// How a job ended; all of it is durable.
+pub struct Finished {
+    /// What was to be done.
+    pub job: Job,
+    /// How its recipients stand.
+    pub news: Vec<(u32, Status)>,
+    /// The notification that came of it.
+    pub queued: Option<Queued>,
+}
+
+impl Worker {
+    /// Does a job.
+    pub async fn run(self: Arc<Self>, job: Job) -> Finished {
+        let ready = tokio::task::spawn_blocking({
+            let (worker, job) = (self.clone(), job.clone());
+            move || worker.make_ready(&job)
+        });
+        let (stored, content) = match ready.await {
+            Ok(Ok(ready)) => ready,
+            Ok(Err(reply)) => return self.unreadable(job, &reply),
+            Err(error) => return self.unreadable(job, &reasons::damaged(error)),
+        };
+        let indexes: Vec<u32> = job.recipients.iter().map(|(index, _)| *index).collect();
+        let attempt = match (
+            mail::envelope(&stored.message.envelope, &indexes, content.size()),
+            self.hop(&job.destination),
+        ) {
+            (Ok(envelope), Some(hop)) => {
+                self.courier
+                    .attempt(hop, &job.destination.domain, envelope, &content)
+                    .await
+            }
+            (Ok(envelope), None) => Attempt::all(
+                &envelope,
+                &Outcome::Transient(reasons::no_route(&job.destination.domain)),
+            ),
+            (Err(error), _) => {
+                let outcomes = vec![Outcome::Permanent(reasons::unusable_next_hop(&error)); indexes.len()];
+                Attempt {
+                    outcomes,
+                    host: None,
+                    tls: None,
+                }
+            }
+        };
+        self.conclude(job, &stored, &attempt).await
+    }
+
+    fn hop(&self, destination: &Destination) -> Option<&Hop> {
+        self.hops.get(&*destination.next_hop)
+    }
+
+    /// Opens, checks and signs. Blocks.
+    fn make_ready(&self, job: &Job) -> Result<(Arc<Stored>, Content), Reply> {
+        let stored = Arc::new(self.store.message(job.location).map_err(reasons::damaged)?);
+        let signers = self.signers.as_ref().filter(|_| job.destination.sign);
+        let Some(signers) = signers else {
+            return Ok((stored.clone(), Content::plain(stored)));
+        };
+        let (content, signed) = Content::signed(stored.clone(), signers).map_err(reasons::cannot_sign)?;
+        if let Some(signed) = signed {
+            let kind = EventKind::Signed {
+                domain: signed.domain,
+                selectors: signed.selectors,
+            };
+            self.events.emit(
+                Some(&stored.message.envelope.trace),
+                Some(&job.id.to_string()),
+                kind,
+            );
+        }
+        Ok((stored, content))
+    }
+
+    /// The message cannot be read now: it is tried again until its time runs out, and its segment is kept.
+    fn unreadable(&self, job: Job, reply: &Reply) -> Finished {
+        self.store.mark_damaged(job.location.segment);
+        self.events.emit(
+            None,
+            Some(&job.id.to_string()),
+            EventKind::Warning {
+                text: reply.to_string(),
+            },
+        );
+        let now = unix_millis(SystemTime::now());
+        let status = |attempts: u32| {
+            self.again(job.arrived, attempts, reply, now)
+                .unwrap_or(Status::Failed)
+        };
+        let news = job
+            .recipients
+            .iter()
+            .map(|(index, attempts)| (*index, status(*attempts)))
+            .collect();
+        Finished {
+            job,
+            news,
+            queued: None,
+        }
+    }
+
+    /// When a recipient is tried again after a transient failure; `None` when its time has run out.
+    fn again(&self, arrived: u64, attempts: u32, reply: &Reply, now: u64) -> Option<Status> {
+        let step = usize::try_from(attempts)
+            .unwrap_or(usize::MAX)
+            .min(self.queue.retry.len().saturating_sub(1));
+        let wait = self.queue.retry.get(step).copied().unwrap_or(3600);
+        let at = now + wait * 1000;
+        let text = reply.to_string().into();
+        (at <= arrived + self.queue.expire * 1000).then_some(Status::Due {
+            at,
+            attempts: attempts + 1,
+            reply: text,
+        })
+    }
+
+    async fn conclude(&self, job: Job, stored: &Stored, attempt: &Attempt) -> Finished {
+        let now = unix_millis(SystemTime::now());
+        let mut news = Vec::new();
+        let mut failed = Vec::new();
+        for ((index, attempts), outcome) in job.recipients.iter().zip(&attempt.outcomes) {
+            let Some(recipient) = stored.message.envelope.recipients.get(*index as usize) else {
+                continue;
+            };
+            let (status, expired) = match outcome {
+                Outcome::Delivered(_) => (Status::Delivered, false),
+                Outcome::Permanent(_) => (Status::Failed, false),
+                Outcome::Transient(reply) => match self.again(job.arrived, *attempts, reply, now) {
+                    Some(status) => (status, false),
+                    None => (Status::Failed, true),
+                },
+            };
+            self.tell(&job, stored, attempt, &recipient.address, outcome, &status);
+            if status == Status::Failed && bounce::wants_failure(recipient) {
+                failed.push(Failed {
+                    address: recipient.address.clone(),
+                    orcpt: recipient.orcpt.clone(),
+                    status: if expired {
+                        "4.4.7".into()
+                    } else {
+                        enhanced(outcome.reply())
+                    },
+                    remote: attempt.host.clone(),
+                    reply: outcome.reply().to_string(),
+                    expired,
+                });
+            }
+            news.push((*index, status));
+        }
+        let queued = self.record(&job, stored, &news, &failed, now).await;
+        Finished { job, news, queued }
+    }
+
+    fn tell(
+        &self,
+        job: &Job,
+        stored: &Stored,
+        attempt: &Attempt,
+        recipient: &str,
+        outcome: &Outcome,
+        status: &Status,
+    ) {
+        let (recipient, reply) = (recipient.to_owned(), outcome.reply().to_string());
+        let next_hop = job.destination.next_hop.to_string();
+        let host = attempt.host.clone().unwrap_or_default();
+        let (trace, id) = (Some(stored.message.envelope.trace.as_str()), job.id.to_string());
+        let tried = EventKind::Attempt {
+            recipient: recipient.clone(),
+            next_hop,
+            host,
+            tls: attempt.tls.clone(),
+            reply: reply.clone(),
+        };
+        let became = match status {
+            Status::Delivered => EventKind::Delivered { recipient, reply },
+            Status::Failed => EventKind::Bounced { recipient, reply },
+            Status::Due { at, .. } => EventKind::Deferred {
+                recipient,
+                reply,
+                next_attempt: rfc3339_millis(*at),
+            },
+        };
+        self.events.emit(trace, Some(&id), tried);
+        self.events.emit(trace, Some(&id), became);
+    }
+
+    /// Makes the news durable, and the notification before them. Does not give up: the next hop has answered, and
+    /// forgetting that would send the message again.
+    async fn record(
+        &self,
+        job: &Job,
+        stored: &Stored,
+        news: &[(u32, Status)],
+        failed: &[Failed],
+        now: u64,
+    ) -> Option<Queued> {
+        let trace = Some(stored.message.envelope.trace.as_str());
+        let id = job.id.to_string();
+        let warn = |text: String| self.events.emit(trace, Some(&id), EventKind::Warning { text });
+        let dsn = bounce::notification(&self.identity, job.id, stored, failed, now).unwrap_or_else(|error| {
+            warn(format!("no notification could be written: {error}"));
+            None
+        });
+        let dsn = dsn.filter(|(message, _)| {
+            let to = &message.envelope.recipients[0].address;
+            let routed = self.router.destination(message.provenance, to).is_some();
+            if !routed {
+                warn(format!(
+                    "no route for our own notifications leads to {to}; add one from `inside`"
+                ));
+            }
+            routed
+        });
+        let dsn_id = self.store.new_id();
+        let mut records: Vec<Record> = Vec::new();
+        if let Some((message, octets)) = &dsn {
+            records.extend(message_record(
+                dsn_id,
+                message,
+                Body::Octets(octets.as_slice().into()),
+            ));
+        }
+        records.extend(outcome_record(
+            job.id,
+            &StoredOutcome {
+                recipients: news.to_vec(),
+            },
+        ));
+        let locations = loop {
+            match self.store.append(records.clone()).await {
+                Ok(locations) => break locations,
+                Err(error) => warn(format!("an outcome is not recorded yet: {error}")),
+            }
+            tokio::time::sleep(RECORD_AGAIN).await;
+        };
+        let (message, _) = dsn?;
+        let r#for = message.envelope.recipients[0].address.clone();
+        self.events.emit(
+            trace,
+            Some(&id),
+            EventKind::Dsn {
+                dsn: dsn_id.to_string(),
+                r#for,
+            },
+        );
+        Some(Queued {
+            id: dsn_id,
+            location: *locations.first()?,
+            message,
+        })
+    }
+}
+
+/// The enhanced status code of a reply, or the general one of its class (RFC 3463 3.1).
+fn enhanced(reply: &Reply) -> String {
+    match reply.enhanced {
+        Some(code) => format!("{}.{}.{}", code.class, code.subject, code.detail),
+        None => format!("{}.0.0", reply.code.value() / 100),
+    }
+}

@@ -1,0 +1,121 @@
+//! The schedule with a clock of the test's own.
+
+use super::*;
+
+fn to(name: &str) -> Destination {
+    Destination {
+        next_hop: name.into(),
+        domain: "".into(),
+        sign: false,
+    }
+}
+
+fn due(at: u64, attempts: u32) -> Status {
+    Status::Due {
+        at,
+        attempts,
+        reply: "".into(),
+    }
+}
+
+fn place(segment: u64) -> Location {
+    Location {
+        segment,
+        offset: 0,
+        meta_length: 1,
+        body_length: 1,
+    }
+}
+
+fn insert(schedule: &mut Schedule, id: u64, recipients: Vec<(Destination, Status)>) {
+    schedule.insert(MessageId(id), place(id), Provenance::Inside, 0, recipients);
+}
+
+#[test]
+fn recipients_of_one_destination_share_a_job_and_the_message_ends_with_the_last() {
+    let mut schedule = Schedule::new(10, 10);
+    insert(
+        &mut schedule,
+        1,
+        vec![(to("a"), due(5, 0)), (to("b"), due(5, 0)), (to("a"), due(5, 2))],
+    );
+    assert_eq!(schedule.next(4), None);
+    assert_eq!(schedule.next_due(), Some(5));
+    let first = schedule.next(5).unwrap();
+    let second = schedule.next(5).unwrap();
+    assert_eq!(
+        (first.recipients, second.recipients),
+        (vec![(0, 0), (2, 2)], vec![(1, 0)])
+    );
+    assert_eq!(schedule.next(5), None);
+    assert!(!schedule.finish(
+        MessageId(1),
+        first.to,
+        vec![(0, Status::Delivered), (2, due(50, 3))]
+    ));
+    assert!(!schedule.finish(MessageId(1), second.to, vec![(1, Status::Failed)]));
+    assert_eq!(schedule.next(49), None);
+    let again = schedule.next(50).unwrap();
+    assert_eq!(again.recipients, [(2, 3)]);
+    assert!(schedule.finish(MessageId(1), again.to, vec![(2, Status::Delivered)]));
+    assert!(schedule.is_empty() && schedule.active() == 0 && schedule.in_segment(1).is_empty());
+}
+
+#[test]
+fn a_busy_destination_does_not_hold_up_others() {
+    let mut schedule = Schedule::new(2, 100);
+    for id in 1..=5 {
+        insert(&mut schedule, id, vec![(to("slow"), due(0, 0))]);
+    }
+    insert(&mut schedule, 6, vec![(to("fast"), due(1, 0))]);
+    let started: Vec<Job> = std::iter::from_fn(|| schedule.next(1)).collect();
+    assert_eq!(started.iter().map(|job| job.id.0).collect::<Vec<_>>(), [1, 2, 6]);
+    schedule.finish(MessageId(2), started[1].to, vec![(0, Status::Delivered)]);
+    assert_eq!(schedule.next(1).unwrap().id, MessageId(3));
+    assert_eq!(schedule.next(1), None);
+    schedule.finish(MessageId(1), started[0].to, vec![(0, due(9, 1))]);
+    assert_eq!(schedule.next(1).unwrap().id, MessageId(4));
+}
+
+#[test]
+fn all_places_together_are_bounded() {
+    let mut schedule = Schedule::new(10, 3);
+    for id in 1..=5 {
+        insert(&mut schedule, id, vec![(to(&id.to_string()), due(0, 0))]);
+    }
+    let started: Vec<Job> = std::iter::from_fn(|| schedule.next(0)).collect();
+    assert_eq!((started.len(), schedule.active()), (3, 3));
+    schedule.finish(started[0].id, started[0].to, vec![(0, Status::Delivered)]);
+    assert_eq!(schedule.next(0).unwrap().id, MessageId(4));
+}
+
+#[test]
+fn a_message_is_carried_only_while_it_rests() {
+    let mut schedule = Schedule::new(1, 10);
+    insert(&mut schedule, 1, vec![(to("a"), due(0, 0))]);
+    insert(&mut schedule, 2, vec![(to("a"), due(0, 0))]);
+    let job = schedule.next(0).unwrap();
+    assert!(schedule.carry(job.id).is_none());
+    assert!(schedule.carry(MessageId(2)).is_some() && schedule.carry(MessageId(2)).is_none());
+    schedule.finish(job.id, job.to, vec![(0, Status::Delivered)]);
+    assert_eq!(schedule.next(0), None, "what is being carried is not tried");
+    schedule.carried(MessageId(2), Some(place(7)));
+    assert_eq!(
+        (schedule.in_segment(2), schedule.in_segment(7)),
+        (vec![], vec![MessageId(2)])
+    );
+    assert_eq!(schedule.next(0).unwrap().location, place(7));
+}
+
+#[test]
+fn a_place_that_a_vanished_message_waited_for_goes_to_the_next() {
+    let mut schedule = Schedule::new(1, 10);
+    for id in 1..=3 {
+        insert(&mut schedule, id, vec![(to("a"), due(0, 0))]);
+    }
+    let first = schedule.next(0).unwrap();
+    assert_eq!(schedule.next(0), None);
+    assert!(schedule.carry(MessageId(2)).is_some());
+    schedule.finish(first.id, first.to, vec![(0, Status::Delivered)]);
+    assert_eq!(schedule.next(0).unwrap().id, MessageId(3));
+}

@@ -1,0 +1,199 @@
+//! The queue's view of the spool: new ids, appending, reading back, and which segments there are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::SystemTime;
+
+use crate::events::unix_millis;
+use crate::spool::body::Stored;
+use crate::spool::disk::{Directory, Disk};
+use crate::spool::record::Kind;
+use crate::spool::recovery::{Recovered, SegmentFile, recover};
+use crate::spool::writer::{AppendError, Body, Options, Record, Started, Writer, segment_name};
+use crate::spool::{Location, MessageId, SpoolError, StoredMessage, StoredOutcome};
+
+/// The spool, opened.
+pub struct Store {
+    writer: Writer,
+    directory: PathBuf,
+    segments: Arc<Mutex<Segments>>,
+    last_id: AtomicU64,
+}
+
+#[derive(Default)]
+struct Segments {
+    files: BTreeMap<u64, SegmentFile>,
+    octets: BTreeMap<u64, u64>,
+    /// Segments in which something could not be read: they are kept aside and not deleted.
+    damaged: BTreeSet<u64>,
+}
+
+impl Store {
+    /// Reads the spool in `directory` and starts its writer. The thread ends after the store is dropped.
+    pub fn open(directory: &Path, options: Options) -> Result<(Self, JoinHandle<()>, Recovered), SpoolError> {
+        let failed = |operation| {
+            move |source| SpoolError::Directory {
+                operation,
+                path: directory.to_owned(),
+                source,
+            }
+        };
+        let recovered = recover(directory)?;
+        let disk = Directory::open(directory).map_err(failed("open"))?;
+        let next = recovered
+            .segments
+            .last_key_value()
+            .map_or(1, |(number, _)| number + 1);
+        let segments = Arc::new(Mutex::new(Segments {
+            files: recovered.segments.clone(),
+            octets: recovered.sizes.clone(),
+            damaged: recovered
+                .damage
+                .iter()
+                .filter(|(_, damage)| !damage.tail)
+                .map(|(segment, _)| *segment)
+                .collect(),
+        }));
+        let (known, path) = (segments.clone(), directory.to_owned());
+        let started = move |Started { segment, salt }| {
+            let file = SegmentFile {
+                path: path.join(segment_name(segment, salt)),
+                salt,
+            };
+            lock(&known).files.insert(segment, file);
+        };
+        let (writer, thread) =
+            Writer::start(Box::new(disk), options, next, started).map_err(SpoolError::Writer)?;
+        let last_id = AtomicU64::new(recovered.last_id);
+        let store = Self {
+            writer,
+            directory: directory.to_owned(),
+            segments,
+            last_id,
+        };
+        Ok((store, thread, recovered))
+    }
+
+    /// A new id: the time in microseconds, or one more than the last.
+    pub fn new_id(&self) -> MessageId {
+        let now = unix_millis(SystemTime::now()) * 1000;
+        let last = self
+            .last_id
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
+                Some(now.max(last + 1))
+            });
+        MessageId(now.max(last.unwrap_or_else(|last| last) + 1))
+    }
+
+    /// Appends; durable when this returns.
+    pub async fn append(&self, records: Vec<Record>) -> Result<Vec<Location>, AppendError> {
+        let locations = self.writer.append(records).await?;
+        let mut segments = lock(&self.segments);
+        for location in &locations {
+            let end = location.offset + u64::from(location.meta_length) + location.body_length;
+            let octets = segments.octets.entry(location.segment).or_default();
+            *octets = end.max(*octets);
+        }
+        Ok(locations)
+    }
+
+    /// Opens a message and checks it. Blocks.
+    pub fn message(&self, location: Location) -> Result<Stored, SpoolError> {
+        Stored::open(&self.segment(location)?, location)
+    }
+
+    /// Reads a message's envelope only. Blocks.
+    pub fn envelope(&self, location: Location) -> Result<StoredMessage, SpoolError> {
+        Stored::envelope(&self.segment(location)?, location)
+    }
+
+    fn segment(&self, location: Location) -> Result<SegmentFile, SpoolError> {
+        lock(&self.segments)
+            .files
+            .get(&location.segment)
+            .cloned()
+            .ok_or_else(|| SpoolError::Read {
+                path: self
+                    .directory
+                    .join(format!("{:016x}-*.segment", location.segment)),
+                source: io::ErrorKind::NotFound.into(),
+            })
+    }
+
+    /// Something in this segment cannot be read: it is not to be deleted.
+    pub fn mark_damaged(&self, segment: u64) {
+        lock(&self.segments).damaged.insert(segment);
+    }
+
+    /// Octets of all segments.
+    pub fn octets(&self) -> u64 {
+        lock(&self.segments).octets.values().sum()
+    }
+
+    /// The oldest segment that nothing is appended to any more.
+    pub fn oldest_closed(&self) -> Option<u64> {
+        let segments = lock(&self.segments);
+        let newest = *segments.files.last_key_value()?.0;
+        segments.files.keys().copied().find(|number| *number < newest)
+    }
+
+    /// Removes a segment, durably, before the next may go: segments must vanish in their order, because a later one
+    /// may hold what overrules an earlier one. A damaged segment is renamed to `.damaged` and stays for the operator.
+    pub fn remove(&self, number: u64) -> Result<(), SpoolError> {
+        let (file, damaged) = {
+            let segments = lock(&self.segments);
+            let Some(file) = segments.files.get(&number) else {
+                return Ok(());
+            };
+            (file.clone(), segments.damaged.contains(&number))
+        };
+        let failed = |operation| {
+            let path = file.path.clone();
+            move |source| SpoolError::Directory {
+                operation,
+                path,
+                source,
+            }
+        };
+        if damaged {
+            std::fs::rename(&file.path, file.path.with_extension("damaged")).map_err(failed("rename"))?;
+        } else {
+            std::fs::remove_file(&file.path).map_err(failed("remove"))?;
+        }
+        Directory::open(&self.directory)
+            .and_then(|mut disk| disk.sync())
+            .map_err(failed("flush"))?;
+        let mut segments = lock(&self.segments);
+        segments.files.remove(&number);
+        segments.octets.remove(&number);
+        Ok(())
+    }
+}
+
+fn lock(segments: &Mutex<Segments>) -> MutexGuard<'_, Segments> {
+    segments.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The record of a message.
+pub fn message_record(id: MessageId, message: &StoredMessage, body: Body) -> serde_json::Result<Record> {
+    Ok(Record {
+        kind: Kind::Message,
+        id,
+        meta: serde_json::to_vec(message)?,
+        body,
+    })
+}
+
+/// The record of news about a message.
+pub fn outcome_record(id: MessageId, outcome: &StoredOutcome) -> serde_json::Result<Record> {
+    Ok(Record {
+        kind: Kind::Outcome,
+        id,
+        meta: serde_json::to_vec(outcome)?,
+        body: Body::none(),
+    })
+}
