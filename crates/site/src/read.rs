@@ -1,14 +1,13 @@
 //! From the text of a site file to the model: each section is read whole, each fault reported, and only a
 //! file without a missing or malformed value becomes a [`Site`] for `check` to look at.
 
+mod nodes;
+
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::diagnostic::{Fault, Report};
-use crate::model::{
-    At, InboundTls, Link, Network, Node, OutboundTls, Policy, PrivateRoot, Protocol, Role, Service, Site,
-    Zone,
-};
+use crate::model::{At, InboundTls, Network, OutboundTls, Policy, PrivateRoot, Protocol, Service, Site};
 use crate::reader::Reader;
 use crate::value;
 
@@ -26,7 +25,7 @@ pub(crate) fn site(text: &str, report: &mut Report) -> Option<Site> {
     let mut root = Reader::new("the file", end..end, document.get_ref(), report);
 
     let identity = required_section(&mut root, "site", identity);
-    let nodes = nodes(&mut root);
+    let nodes = nodes::read(&mut root);
     let network = required_section(&mut root, "network", network);
     let services = services(&mut root);
     let dns = optional_section(&mut root, "dns", private_root);
@@ -140,110 +139,6 @@ fn identity(table: &mut Reader<'_, '_>) -> Option<Identity> {
         postmaster: postmaster?,
         dkim_selector: dkim_selector?,
     })
-}
-
-fn nodes(root: &mut Reader<'_, '_>) -> Option<Vec<Node>> {
-    let Some(tables) = root.tables("node") else {
-        if root.key_span("node").is_none() {
-            root.missing(
-                "[[node]]",
-                "add a [[node]] for the gateway and one for the internal node",
-            );
-        }
-        return None;
-    };
-    let read: Vec<_> = tables
-        .iter()
-        .map(|table| read_section(root, "[[node]]".to_owned(), table, node))
-        .collect();
-    read.into_iter().collect()
-}
-
-fn role(text: &str) -> Result<Role, Fault> {
-    match text {
-        "gateway" => Ok(Role::Gateway),
-        "internal" => Ok(Role::Internal),
-        _ => Err(Fault::new(
-            format!("there is no role `{text}`"),
-            "use \"gateway\" or \"internal\"",
-        )),
-    }
-}
-
-fn node(table: &mut Reader<'_, '_>) -> Option<Node> {
-    let name = table.required_text(
-        "name",
-        "add the node's name, such as name = \"gateway\"",
-        value::label,
-    );
-    let role = table.required_text("role", "add role = \"gateway\" or role = \"internal\"", role);
-    let hostname = table.required_text(
-        "hostname",
-        "add the node's full host name, such as hostname = \"mx1.example.org\"",
-        value::domain,
-    );
-    let public = table.list("public-addresses", value::public_address);
-    let public_addresses = or_default(table, "public-addresses", public, Vec::new());
-    let found = table.table("links");
-    if table.key_span("links").is_none() {
-        table.missing("links", "add [node.links.dmz] and the node's other link");
-    }
-    let links = found.and_then(|found| read_section(table, "[node.links]".to_owned(), found, links));
-    Some(Node {
-        name: name?,
-        role: role?,
-        hostname: hostname?,
-        public_addresses: public_addresses?,
-        links: links?,
-    })
-}
-
-fn links(table: &mut Reader<'_, '_>) -> Option<Vec<Link>> {
-    let mut links = Vec::new();
-    let mut faulty = false;
-    for zone in Zone::ALL {
-        let Some(found) = table.table(zone.as_str()) else {
-            faulty |= table.key_span(zone.as_str()).is_some();
-            continue;
-        };
-        let span = table.key_span(zone.as_str()).unwrap_or_else(|| found.span());
-        let parts = read_section(table, format!("[node.links.{}]", zone.as_str()), found, link);
-        match parts {
-            Some((mac, addresses, gateways)) => links.push(Link {
-                zone,
-                span,
-                mac,
-                addresses,
-                gateways,
-            }),
-            None => faulty = true,
-        }
-    }
-    (!faulty).then_some(links)
-}
-
-type LinkParts = (
-    At<value::Mac>,
-    At<Vec<At<ipnet::IpNet>>>,
-    Vec<At<std::net::IpAddr>>,
-);
-
-fn link(table: &mut Reader<'_, '_>) -> Option<LinkParts> {
-    let mac = table.required_text(
-        "mac",
-        "add the card's Ethernet address, such as mac = \"52:54:00:c8:00:0a\"",
-        value::mac,
-    );
-    let addresses = table.one_or_list("addresses", value::link_address);
-    if table.key_span("addresses").is_none() {
-        table.missing(
-            "addresses",
-            "add the link's addresses, such as addresses = [\"10.200.9.10/24\"]",
-        );
-    }
-    let gateway = table.one_or_list("gateway", value::address);
-    let gateways = or_empty(table, "gateway", gateway);
-    Some((mac?, addresses?, gateways?))
 }
 
 fn network(table: &mut Reader<'_, '_>) -> Option<Network> {
