@@ -4,21 +4,14 @@
 //! (RFC 7505). Where we are among the hosts, only better ones count, so that mail cannot go in circles.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{
-    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
-};
-use hickory_resolver::net::{NetError, runtime::TokioRuntimeProvider};
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use postern_smtp::address::Domain;
 use postern_smtp::reply::Reply;
 
 use crate::queue::reasons;
-
-/// Time for one question to the resolver on this machine, which may have to ask the world.
-const QUESTION: Duration = Duration::from_secs(10);
+use crate::resolver::ResolverError;
 
 /// Asks the DNS.
 pub struct Mx {
@@ -45,23 +38,8 @@ impl Host {
 
 impl Mx {
     /// Asks the resolver at `address` and nobody else: no hosts file, no search list, no public resolver.
-    pub fn new(address: SocketAddr) -> Result<Self, NetError> {
-        let mut connections = vec![ConnectionConfig::udp(), ConnectionConfig::tcp()];
-        for connection in &mut connections {
-            connection.port = address.port();
-        }
-        let server = NameServerConfig::new(address.ip(), true, connections);
-        let mut options = ResolverOpts::default();
-        options.use_hosts_file = ResolveHosts::Never;
-        options.ndots = 0;
-        options.timeout = QUESTION;
-        options.attempts = 2;
-        options.cache_size = 4096;
-        let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
-        let resolver = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-            .with_options(options)
-            .build()?;
-        Ok(Self { resolver })
+    pub fn new(address: SocketAddr) -> Result<Self, ResolverError> {
+        Ok(Self { resolver: crate::resolver::resolver(address)? })
     }
 
     /// The one host of a fixed hop.
