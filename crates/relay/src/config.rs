@@ -371,7 +371,7 @@ pub struct Proxy {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Sasl {
-    /// Dovecot's auth client socket.
+    /// Dovecot's auth client socket; a relative path starts at the configuration file.
     pub socket: PathBuf,
 }
 

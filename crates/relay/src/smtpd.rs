@@ -163,7 +163,7 @@ fn server(
         .sasl
         .as_ref()
         .filter(|_| instance.authentication == Authentication::Sasl)
-        .map(|sasl| Logins::new(sasl.socket.clone(), std::process::id()));
+        .map(|sasl| Logins::new(config.directory.join(&sasl.socket), std::process::id()));
     Ok(Server {
         name: name.to_owned(),
         tls,

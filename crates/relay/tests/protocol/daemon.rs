@@ -41,6 +41,7 @@ impl Daemon {
         let ports: BTreeMap<_, _> = PORTS.into_iter().zip(free_ports()).collect();
         let silent = directory.path().join("silent.sock");
         let silent_listener = UnixListener::bind(&silent).expect("a socket");
+        crate::logins::serve(&directory.path().join("auth.sock"));
         let file = directory.path().join("relay.toml");
         let text = configuration(kind, &ports, next_hop, dns.address, &silent.display().to_string());
         std::fs::write(&file, text).expect("the configuration can be written");
@@ -149,7 +150,7 @@ fn free_ports() -> Vec<SocketAddr> {
         .collect()
 }
 
-/// `default`, `strict` (greylist and limits), `origin` (SPF, DKIM, DMARC), `hung-spam`, `dead-virus`.
+/// `default`, `strict` (greylist and limits), `sasl` (AUTH at `inside`), `origin` (SPF, DKIM, DMARC), `hung-spam`, `dead-virus`.
 fn configuration(
     kind: &str,
     ports: &BTreeMap<&str, SocketAddr>,
@@ -170,6 +171,11 @@ fn configuration(
         "strict" => r#"["greylist", "recipient"]"#,
         "origin" => r#"["spf", "dkim", "dmarc", "spam", "virus"]"#,
         _ => r#"["spam", "virus", "recipient"]"#,
+    };
+    let inside_authentication = if kind == "sasl" {
+        "authentication = \"sasl\"\nsend-as-any = [\"app@example.org\"]\n[sasl]\nsocket = \"auth.sock\""
+    } else {
+        "authentication = \"client-certificate\"\nclient-ca = \"ca.crt\"\ntrusted-names = [\"mail.example.org\"]"
     };
     let [public, submission, inside, plain] = PORTS.map(|name| ports[name]);
     format!(
@@ -205,10 +211,8 @@ listen = ["{inside}"]
 tls = "required"
 certificate = "smtp.crt"
 key = "smtp.key"
-client-ca = "ca.crt"
-trusted-names = ["mail.example.org"]
 relay-for = "any"
-authentication = "client-certificate"
+{inside_authentication}
 [instance.dmz]
 listen = ["{plain}"]
 tls = "off"

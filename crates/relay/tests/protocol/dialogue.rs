@@ -23,6 +23,7 @@ pub(crate) fn run(text: &str, daemon: &Daemon) -> Result<(), String> {
     let mut player = Player {
         daemon,
         wire: None,
+        kept: Vec::new(),
         reply: String::new(),
         delivered: String::new(),
         mark: daemon.mark(),
@@ -52,6 +53,8 @@ pub(crate) fn run(text: &str, daemon: &Daemon) -> Result<(), String> {
 struct Player<'a> {
     daemon: &'a Daemon,
     wire: Option<Wire>,
+    /// Connections held open beside the one in use.
+    kept: Vec<Wire>,
     reply: String,
     delivered: String,
     mark: usize,
@@ -68,6 +71,10 @@ impl Player<'_> {
         let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
         match verb {
             "connect" => self.connect(rest),
+            "another" => {
+                self.kept.extend(self.wire.take());
+                self.connect(rest)
+            }
             ">" => self.wire()?.send(format!("{rest}\r\n").as_bytes()),
             "send" => self.wire()?.send(&unescape(rest)?),
             "repeat" => {

@@ -6,6 +6,7 @@
 mod daemon;
 mod dialogue;
 mod dns;
+mod logins;
 mod names;
 mod sink;
 
