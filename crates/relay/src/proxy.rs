@@ -1,6 +1,6 @@
 //! The proxy process: the only one in the DMZ that asks the inside whether a mailbox exists.
 //!
-//! Enters: one packet `{"recipient":"…"}` on a SOCK_SEQPACKET socket, from smtpd. Leaves: one packet, `"exists"`,
+//! Enters: one packet `{"recipient":"…"}` on a `SOCK_SEQPACKET` socket, from smtpd. Leaves: one packet, `"exists"`,
 //! `"unknown"`, `"full"`, or `{"unavailable":"why"}`. In between: MAIL FROM:<>, RCPT TO, RSET at the next hop over mutual
 //! TLS, on connections that are kept for a while. It listens to no network and carries no message.
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::table::Table;
 
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 const CLIENTS: usize = 262_144;
 
 /// Counts of all clients of one process.

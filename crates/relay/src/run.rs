@@ -201,12 +201,12 @@ async fn follow(name: String, mut child: Child) -> End {
     tokio::join!(
         async {
             if let Some(said) = said {
-                said.await
+                said.await;
             }
         },
         async {
             if let Some(complained) = complained {
-                complained.await
+                complained.await;
             }
         },
     );

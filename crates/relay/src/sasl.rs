@@ -69,22 +69,23 @@ impl Logins {
         let _permit = self.asking.acquire().await;
         let client = self.client.fetch_add(1, Ordering::Relaxed) | FIRST_CLIENT;
         let response = STANDARD.encode(format!("\0{user}\0{password}"));
-        let question = format!(
-            "VERSION\t1\t2\nCPID\t{client}\n\
-             AUTH\t1\tPLAIN\tservice=smtp\tsecured\tnologin\trip={peer}\tresp={response}\n"
-        );
-        match tokio::time::timeout(LIMIT, self.converse(&question)).await {
+        let hello = format!("VERSION\t1\t2\nCPID\t{client}\n");
+        let question =
+            format!("AUTH\t1\tPLAIN\tservice=smtp\tsecured\tnologin\trip={peer}\tresp={response}\n");
+        match tokio::time::timeout(LIMIT, self.converse(&hello, &question)).await {
             Ok(Ok(line)) => answer(&line).map_err(|denied| denied.map_or(SaslError::Denied, unavailable)),
             Ok(Err(error)) => Err(unavailable(error.to_string())),
             Err(_) => Err(unavailable(format!("no answer in {} s", LIMIT.as_secs()))),
         }
     }
 
-    /// Sends `question` and returns the line that answers request 1.
-    async fn converse(&self, question: &str) -> io::Result<String> {
+    /// Says `hello`, sends `question` once the server is ready, and returns the line that answers request 1.
+    async fn converse(&self, hello: &str, question: &str) -> io::Result<String> {
         let mut stream = UnixStream::connect(&self.socket).await?;
         let (reader, mut writer) = stream.split();
         let mut lines = BufReader::new(reader.take(CONVERSATION)).lines();
+        // Servers may wait for our half before they end theirs.
+        writer.write_all(hello.as_bytes()).await?;
         // The server's greeting ends with DONE; it names its protocol version, of which the major one must be ours.
         loop {
             let line = next(&mut lines).await?;

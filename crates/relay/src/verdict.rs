@@ -16,7 +16,7 @@ use crate::checks::{Finding, Observation};
 use crate::config::CheckName;
 
 /// How long one sender is deferred for temporary DNS errors before the mail is taken with a mark.
-pub const PATIENCE: Duration = Duration::from_secs(6 * 3600);
+pub const PATIENCE: Duration = Duration::from_hours(6);
 
 /// What is done with a recipient or a message.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,6 +95,7 @@ pub fn judge(policy: &Policy, recipient: &str, findings: &[Finding]) -> Verdict 
 }
 
 /// What one finding means.
+#[expect(clippy::match_same_arms, reason = "a table is read row by row")]
 fn weigh(policy: &Policy, recipient: &str, finding: &Finding) -> Verdict {
     let because = |reply: Reply| Refusal {
         reply,

@@ -94,7 +94,7 @@ fn faults_are_explained() {
         let said = parse(&text.replacen(from, to, 1))
             .err()
             .unwrap_or_else(|| "(no fault found)".into());
-        all += &format!("## {name}\n{said}\n\n");
+        all.extend(["## ", name, "\n", &said, "\n\n"]);
     }
     insta::assert_snapshot!(all);
 }

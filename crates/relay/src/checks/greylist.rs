@@ -11,9 +11,9 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use crate::table::Table;
 
 /// How long a triplet that has not come back is remembered (RFC 6647 section 5: at least hours).
-const RETRY_WINDOW: Duration = Duration::from_secs(2 * 86_400);
+const RETRY_WINDOW: Duration = Duration::from_hours(2 * 24);
 /// How long a triplet that came back is let through without delay.
-const PASS_WINDOW: Duration = Duration::from_secs(35 * 86_400);
+const PASS_WINDOW: Duration = Duration::from_hours(35 * 24);
 const TRIPLETS: usize = 262_144;
 
 /// All triplets of one process.
@@ -84,7 +84,7 @@ fn network(peer: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    const DELAY: Duration = Duration::from_secs(300);
+    const DELAY: Duration = Duration::from_mins(5);
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()

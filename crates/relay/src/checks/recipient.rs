@@ -16,7 +16,7 @@ use crate::table::Table;
 
 const ANSWERS: usize = 65_536;
 /// An unknown mailbox may be made any minute, a full one emptied.
-const OTHERS_KEPT: Duration = Duration::from_secs(60);
+const OTHERS_KEPT: Duration = Duration::from_mins(1);
 const ASKED_AT_A_TIME: usize = 32;
 
 /// What the mailbox server says.

@@ -39,15 +39,14 @@ impl Body {
         let wanted = self.octets.len() + chunk.len();
         while !self.overflow && wanted > self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) * KIB
         {
-            match Arc::clone(&self.budget).try_acquire_many_owned(STEP) {
-                Ok(more) => match &mut self.held {
-                    Some(held) => held.merge(more),
-                    None => self.held = Some(more),
-                },
-                Err(_) => {
-                    self.clear();
-                    self.overflow = true;
-                }
+            let Ok(more) = Arc::clone(&self.budget).try_acquire_many_owned(STEP) else {
+                self.clear();
+                self.overflow = true;
+                return;
+            };
+            match &mut self.held {
+                Some(held) => held.merge(more),
+                None => self.held = Some(more),
             }
         }
         if !self.overflow {
@@ -69,7 +68,7 @@ mod tests {
     fn the_budget_is_shared_and_given_back() {
         let budget = Arc::new(Semaphore::new(128));
         let (mut one, mut two) = (Body::new(Arc::clone(&budget)), Body::new(Arc::clone(&budget)));
-        one.push(&[b'x'; 65 * KIB]);
+        one.push(&vec![b'x'; 65 * KIB]);
         assert_eq!(one.octets().map(<[u8]>::len), Some(65 * KIB));
         two.push(b"y");
         assert_eq!(two.octets(), None);

@@ -93,7 +93,7 @@ impl Connection {
             self.tell_findings(&found);
             findings.extend(found);
             verdict = judge(&self.server.policy(false), "", &findings);
-            if self.is_deferred_for_dns(&verdict) && self.patience_is_over() {
+            if Self::is_deferred_for_dns(&verdict) && self.patience_is_over() {
                 verdict = judge(&self.server.policy(true), "", &findings);
             }
             if verdict.refusal().is_some() {
@@ -103,7 +103,7 @@ impl Connection {
         (findings, verdict)
     }
 
-    fn is_deferred_for_dns(&self, verdict: &Verdict) -> bool {
+    fn is_deferred_for_dns(verdict: &Verdict) -> bool {
         matches!(verdict, Verdict::Defer(refusal)
             if matches!(refusal.check, CheckName::Spf | CheckName::Dkim | CheckName::Dmarc))
     }
@@ -157,10 +157,10 @@ impl Connection {
             })
             .collect();
         if !results.is_empty() {
-            fields += &format!("Authentication-Results: {hostname}{results}\r\n");
+            fields.extend(["Authentication-Results: ", hostname, &results, "\r\n"]);
         }
         if let Some(score) = score {
-            fields += &format!("X-Spam-Score: {score:.1}\r\n");
+            fields += format!("X-Spam-Score: {score:.1}\r\n").as_str();
         }
         if matches!(verdict, Verdict::Mark(_)) {
             fields += "X-Spam-Flag: YES\r\n";

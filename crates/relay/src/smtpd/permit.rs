@@ -182,7 +182,8 @@ impl Connection {
             }
             local = server.config.is_local(mailbox.domain().as_str());
             let proved = self.trusted || self.user.is_some();
-            if !local && !(proved && server.instance.relay_for == RelayFor::Any) {
+            let relayed = proved && server.instance.relay_for == RelayFor::Any;
+            if !local && !relayed {
                 return Err(Denial::plain(replies::relay_denied(mailbox.domain().as_str())));
             }
         }

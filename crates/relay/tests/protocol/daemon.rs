@@ -76,7 +76,7 @@ impl Daemon {
     }
 
     fn wait_until_it_serves(&mut self, kind: &str) {
-        let until = Instant::now() + Duration::from_secs(60);
+        let until = Instant::now() + Duration::from_mins(1);
         // queue, proxy, three smtpd
         while self
             .since(0)

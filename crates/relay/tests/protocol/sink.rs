@@ -70,7 +70,7 @@ impl Sink {
                 "RCPT" if line.contains("<full") => say("452 4.2.2 no room")?,
                 "RCPT" if line.contains("<down") => say("451 4.3.0 ask later")?,
                 "RCPT" => {
-                    envelope += &format!("{line}\r\n");
+                    envelope.extend([line.as_str(), "\r\n"]);
                     say("250 2.1.5 ok")?;
                 }
                 "DATA" => {
