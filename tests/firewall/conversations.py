@@ -150,23 +150,74 @@ def path_mtu(results, bench):
                 results.check(f"ICMP: {pair}", found)
 
 
+def liberal(bench):
+    """Connection tracking takes a segment of any sequence number: a forger who guesses well is not stopped by it."""
+    for node in rows.NODES:
+        with bench.topology.inside(node), open("/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal", "w") as sysctl:
+            sysctl.write("1")
+
+
+def forgery(source, destination, family, forger, role, client, s, d):
+    """An ACK that fits the live connection, as its client or its server would send it, from another machine."""
+    sport = client.getsockname()[1]
+    sender, receiver, *_ = rows.endpoints(source, destination, family)
+    forged, target, a, b, ports = (destination, sender, d, s, (25, sport)) if role == "server" \
+        else (source, receiver, s, d, (sport, 25))
+    return Probe(f"IPv{family} {forger} forges the {forged} of {source} -> {destination}", forger, target, a, b, TCP,
+                 packets.tcp(a, b, *ports, flags=0x10), False, "ACK of a live connection")
+
+
 def forged_into_live_connection(results, bench):
     """The packet fits a live connection in all but the link that it comes from."""
     bench.load_both()
+    liberal(bench)
     for family in (4, 6):
         for source, destination, forger, role in [
                 ("gateway", "internal mail server", "world", "server"), ("internal mail server", "gateway", "world", "client"),
                 ("gateway's public address", "Internet server", "rest", "server"), ("app server", "gateway", "world", "server"),
                 ("staff", "internal mail server", "rest", "client")]:
             with connection(bench, source, destination, family, 25) as (client, accepted, s, d):
-                sport = client.getsockname()[1]
-                sender, receiver, *_ = rows.endpoints(source, destination, family)
-                forged, target, a, b, ports = (destination, sender, d, s, (25, sport)) if role == "server" \
-                    else (source, receiver, s, d, (sport, 25))
-                probe = Probe(f"IPv{family} {forger} forges the {forged} of {source} -> {destination}", forger, target, a, b, TCP,
-                              packets.tcp(a, b, *ports, flags=0x10), False, "ACK of a live connection")
+                probe = forgery(source, destination, family, forger, role, client, s, d)
                 for pair, found in bench.faults([probe], lambda _: False).items():
                     results.check(f"forged: {pair}", found + attempt(lambda: talk(client, accepted)))
+
+
+def forged_while_routes_are_lost(results, bench):
+    """Where a route is missing the default route answers for it, and the reverse path proves nothing: the networks do."""
+    bench.load_both()
+    liberal(bench)
+    for family, dmz, inside, staff in [(4, "10.200.9.0/24", "10.200.1.0/24", "10.200.1.100"),
+                                       (6, "2001:db8:9::/64", "2001:db8:1::/64", "2001:db8:1::100")]:
+        def route(node, *words):
+            bench.topology.ip(node, f"-{family}", "route", *words)
+
+        with connection(bench, "staff", "internal mail server", family, 25) as (client, _, s, d):
+            route("internal", "del", inside, "dev", "internal")
+            probe = forgery("staff", "internal mail server", family, "rest", "client", client, s, d)
+            report_all(results, "no route to the inside", bench, [probe])
+            route("internal", "add", inside, "dev", "internal")
+        with connection(bench, "gateway", "internal mail server", family, 25) as (client, _, s, d):
+            route("internal", "del", dmz, "dev", "dmz")
+            route("internal", "replace", "default", "via", staff)
+            probe = forgery("gateway", "internal mail server", family, "staff", "client", client, s, d)
+            report_all(results, "no route to the DMZ", bench, [probe])
+
+        route("gateway", "del", inside)
+        route("gateway", "del", dmz, "dev", "dmz")
+        probes = []
+        public = rows.endpoints("Internet", "gateway's public address", family)[3]
+        for number, name in enumerate(["rest of the DMZ", "internal mail server"]):
+            other = rows.endpoints("Internet", name, family)[3]
+            probes.append(Probe(f"IPv{family} world forges the {name}", "world", "gateway", other, public, TCP,
+                                packets.tcp(other, public, 47000 + number, 25), False, "tcp/25"))
+            probes.append(Probe(f"IPv{family} gateway calls the {name} over the Internet", "gateway", "world", public, other, TCP,
+                                packets.tcp(public, other, 48000 + number, 25), False, "tcp/25"))
+        report_all(results, "no route to the DMZ", bench, probes)
+
+
+def report_all(results, title, bench, probes):
+    for pair, found in bench.faults(probes, lambda _: False).items():
+        results.check(f"{title}: {pair}", found)
 
 
 def services(results, bench):
@@ -219,4 +270,5 @@ def multicast_listeners(results, bench):
                       [] if (reports > 0) == wanted else [f"{reports} reports"])
 
 
-PHASES = [every_row_talks, loopback, multicast_listeners, closed_ports_are_silent, path_mtu, forged_into_live_connection, services]
+PHASES = [every_row_talks, loopback, multicast_listeners, closed_ports_are_silent, path_mtu, forged_into_live_connection,
+          forged_while_routes_are_lost, services]

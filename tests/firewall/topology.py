@@ -143,6 +143,9 @@ class Topology:
             os.close(there)
             os.close(home)
 
+    def ip(self, machine, *arguments):
+        return run("ip", "-n", self.name(machine), *arguments)
+
     def nft(self, machine, *arguments, stdin=None, check=True):
         return run("ip", "netns", "exec", self.name(machine), "nft", *arguments, stdin=stdin, check=check)
 
