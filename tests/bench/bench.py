@@ -10,12 +10,13 @@ sink, the same number of parallel deliveries, in turns in the same run, each fir
 Two figures for each cell of sessions and size, medians over the rounds:
   accepted  messages / time until the source has its last 250
   relayed   messages / time until the sink has the last message
-and, from separate runs under strace (which slows: their speed is not used), flushes for each message.
+and, from runs of their own under strace, flushes for each message.
 
 It needs root (Postfix does), a relay built with --release, and a spool that is not on tmpfs.
 """
 
 import argparse
+import contextlib
 import os
 import pathlib
 import platform
@@ -102,23 +103,34 @@ def main():
             fail(f"{program} is missing: apt-get install postfix strace util-linux")
     if not options.relay.is_file():
         fail(f"{options.relay} is missing: cargo build --release -p postern-relay")
-    disk = spool_disk(options.directory)
+    disk, began = spool_disk(options.directory), time.monotonic()
 
     with tempfile.TemporaryDirectory(prefix="postern-bench-", dir=options.directory) as directory:
         os.chmod(directory, 0o755)  # Postfix's processes and the relay run as users of their own
-        with Sink(directory) as sink, \
-                Postern(directory, options.relay.resolve(), sink.port, DOMAIN) as postern, \
-                Postfix(directory, sink.port, DOMAIN) as postfix:
+        with Sink(directory) as sink:
+            gateways = {"base": directory, "relay": options.relay.resolve(), "sink": sink.port, "domain": DOMAIN}
             print(f"machine   {os.cpu_count()} cores, Linux {platform.release()}, load {os.getloadavg()[0]:.1f} at the start")
             print(f"spool     {disk}; append of 4 KiB + fdatasync: {flush_cost(directory):.2f} ms")
-            print(f"peers     {postern.version}  |  {postfix.version}")
-            print(f"rounds    {rounds} of each, in turns; medians, with the spread (max - min) in % of the median\n")
-            measure([postern, postfix], sink, rounds, quick)
+            print(f"rounds    {rounds} of each, in turns; medians, with the spread (max - min) in % of the median")
+            with pair(gateways) as peers:
+                measure(peers, sink, rounds, quick)
+            with pair(gateways, counted=True) as peers:
+                count_flushes(peers, sink)
+            print(f"\n{time.monotonic() - began:.0f} s in all. Ratio above 1: Postern is faster. "
+                  "A spread above some 20% means a busy machine.")
+
+
+@contextlib.contextmanager
+def pair(gateways, counted=False):
+    """Both peers, started and ended."""
+    without_relay = {name: value for name, value in gateways.items() if name != "relay"}
+    with Postern(**gateways, counted=counted) as postern, Postfix(**without_relay, counted=counted) as postfix:
+        yield [postern, postfix]
 
 
 def measure(peers, sink, rounds, quick):
-    began = time.monotonic()
-    deadline = began + DEADLINE["quick" if quick else "full"]
+    deadline = time.monotonic() + DEADLINE["quick" if quick else "full"]
+    print(f"peers     {peers[0].version}  |  {peers[1].version}\n")
     for peer in peers:  # warm up: processes started, caches filled
         send(peer.port, sink, 10, 4096, 200, DOMAIN)
     heading = f"{'sessions':>8} {'size':>8} {'messages':>8}  {'':8} {'Postern/s':>16} {'Postfix/s':>16} {'ratio':>7}"
@@ -134,13 +146,14 @@ def measure(peers, sink, rounds, quick):
             (ours, a), (theirs, b) = (spread(results[peer.name][which]) for peer in peers)
             start = f"{sessions:>8} {size:>8} {count:>8}" if which == 0 else " " * 26
             print(f"{start}  {label:8} {ours:>9.0f} ±{a:>4.0f}% {theirs:>9.0f} ±{b:>4.0f}% {ours / theirs:>7.2f}", flush=True)
-    print(f"\nflushes (fsync, fdatasync, …) for each message accepted and relayed, counted by strace in runs of their own")
+
+
+def count_flushes(peers, sink):
+    print("\nflushes (fsync, fdatasync, ...) for each message accepted and relayed, counted in runs of their own")
     print(f"{'sessions':>8} {'size':>8} {'messages':>8}  {'':8} {'Postern':>16} {'Postfix':>16}")
-    for sessions in (1, 10, 100):
-        count = 100 if sessions == 1 else 400
+    for sessions, count in [(1, 200), (10, 1000), (100, 1000)]:
         per = [flushes.count(peer, lambda p=peer: send(p.port, sink, sessions, 4096, count, DOMAIN)) / count for peer in peers]
         print(f"{sessions:>8} {'4 KiB':>8} {count:>8}  {'':8} {per[0]:>16.2f} {per[1]:>16.2f}", flush=True)
-    print(f"\n{time.monotonic() - began:.0f} s in all. Ratio above 1: Postern is faster. A spread above some 20% means a busy machine.")
 
 
 if __name__ == "__main__":

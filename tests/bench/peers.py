@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 
+import flushes
 from load import free_port, wait_for_greeting
 
 # Parallel deliveries to the next hop: Postfix's default, given to both.
@@ -115,6 +116,13 @@ postlog   unix-dgram n - n - 1 postlogd
 """
 
 
+def new_directory(base, name, counted):
+    """A directory of its own for each running peer."""
+    directory = pathlib.Path(base, name + ("-counted" if counted else ""))
+    directory.mkdir()
+    return directory
+
+
 def output(*command):
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
@@ -124,9 +132,11 @@ class Peer:
 
     name = version = ""
 
-    def __init__(self, directory, port, command, log, **more):
-        self.directory, self.port, self.log = directory, port, log
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=open(log, "ab"),
+    def __init__(self, directory, port, command, counted, **more):
+        self.port, self.log, self.flush_log = port, directory / "log", directory / "flushes"
+        if counted:
+            command = flushes.prefix(self.flush_log) + command
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=open(self.log, "ab"),
                                         stderr=subprocess.STDOUT, start_new_session=True, **more)
 
     def __enter__(self):
@@ -155,29 +165,14 @@ class Peer:
             time.sleep(0.05)
         raise SystemExit(f"bench: processes of {self.name} (group {self.process.pid}) do not end")
 
-    def processes(self):
-        """The ids of all its processes."""
-        parents = {}
-        for entry in pathlib.Path("/proc").glob("[0-9]*/stat"):
-            try:
-                pid, rest = entry.read_text().split(" (", 1)
-                parents[int(pid)] = int(rest.rsplit(") ", 1)[1].split()[1])
-            except OSError:
-                continue  # it has just ended
-        found = {self.process.pid}
-        while more := {pid for pid, parent in parents.items() if parent in found} - found:
-            found |= more
-        return sorted(found)
-
 
 class Postern(Peer):
     """postern-relay run, as an ordinary user; its sandboxes are those of the appliance."""
 
     name = "Postern"
 
-    def __init__(self, base, relay, sink, domain):
-        directory, port = pathlib.Path(base, "postern"), free_port()
-        directory.mkdir()
+    def __init__(self, base, relay, sink, domain, counted=False):
+        directory, port = new_directory(base, "postern", counted), free_port()
         config = directory / "relay.toml"
         config.write_text(RELAY_TOML.format(port=port, sink=sink, domain=domain, concurrency=CONCURRENCY))
         nobody = pwd.getpwnam("nobody")
@@ -185,7 +180,7 @@ class Postern(Peer):
         # A copy, since a build directory need not be open to other users.
         program = shutil.copy(relay, pathlib.Path(base, "postern-relay"))
         self.version = output(program, "--version")
-        super().__init__(directory, port, [program, "run", "--config", str(config)], directory / "log",
+        super().__init__(directory, port, [program, "run", "--config", str(config)], counted,
                          user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[])
 
 
@@ -194,9 +189,8 @@ class Postfix(Peer):
 
     name = "Postfix"
 
-    def __init__(self, base, sink, domain):
-        directory, port = pathlib.Path(base, "postfix"), free_port()
-        directory.mkdir()
+    def __init__(self, base, sink, domain, counted=False):
+        directory, port = new_directory(base, "postfix", counted), free_port()
         # An absolute path: the system's own instance, if there is one, may name another.
         daemons = output("postconf", "-dh", "daemon_directory")
         values = {"directory": directory, "port": port, "sink": sink, "domain": domain, "concurrency": CONCURRENCY,
@@ -215,4 +209,4 @@ class Postfix(Peer):
         made = subprocess.run(["postfix", "-c", str(config), "check"], capture_output=True, text=True)
         if made.returncode != 0:
             raise SystemExit(f"bench: postfix check failed: {made.stderr}")
-        super().__init__(directory, port, [f"{daemons}/master", "-c", str(config), "-s"], directory / "log")
+        super().__init__(directory, port, [f"{daemons}/master", "-c", str(config), "-s"], counted)
