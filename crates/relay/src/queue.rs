@@ -39,7 +39,6 @@ use crate::events::Events;
 use crate::handover::Listener;
 use crate::service;
 use crate::spool::recovery::Recovered;
-use crate::spool::writer::Options;
 use bounce::Identity;
 use config::{LmtpSocket, NextHop};
 use control::Control;
@@ -84,7 +83,7 @@ pub fn main(config: Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
         .context("the sandbox does not stand")?;
     // After the sandbox: the writer is a thread, and threads inherit its filters only from here on.
     let begun = Instant::now();
-    let (store, writer, recovered) = Store::open(&spool, Options::default())?;
+    let (store, writer, recovered) = Store::open(&spool)?;
     tell_recovery(&events, &recovered, begun.elapsed());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -9,11 +9,9 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::job::Worker;
 use super::manager::Command;
 use super::schedule::Schedule;
-use super::store::message_record;
+use super::store::{Store, message_record};
 use crate::spool::{Location, MessageId, Status};
 
-/// Dead octets that are no reason to copy anything.
-const SLACK: u64 = 128 << 20;
 /// Messages carried over at a time.
 const BATCH: usize = 64;
 
@@ -27,7 +25,7 @@ pub fn step(schedule: &mut Schedule, worker: &Arc<Worker>, manager: &UnboundedSe
             }
             continue;
         }
-        if mostly_dead(schedule, worker.store.octets()) {
+        if mostly_dead(schedule, &worker.store) {
             for id in live.into_iter().take(BATCH) {
                 carry(schedule, worker, manager, id);
             }
@@ -36,12 +34,12 @@ pub fn step(schedule: &mut Schedule, worker: &Arc<Worker>, manager: &UnboundedSe
     }
 }
 
-fn mostly_dead(schedule: &Schedule, octets: u64) -> bool {
+fn mostly_dead(schedule: &Schedule, store: &Store) -> bool {
     let live: u64 = schedule
         .entries()
         .map(|(_, entry)| entry.location.body_length + u64::from(entry.location.meta_length))
         .sum();
-    octets > 2 * live + SLACK
+    store.octets() > 2 * live + store.slack()
 }
 
 /// Appends a message again with the statuses it has now. While that is under way it is not tried, so that no outcome

@@ -22,6 +22,7 @@ pub struct Store {
     directory: PathBuf,
     segments: Arc<Mutex<Segments>>,
     last_id: AtomicU64,
+    slack: u64,
 }
 
 #[derive(Default)]
@@ -34,7 +35,7 @@ struct Segments {
 
 impl Store {
     /// Reads the spool in `directory` and starts its writer. The thread ends after the store is dropped.
-    pub fn open(directory: &Path, options: Options) -> Result<(Self, JoinHandle<()>, Recovered), SpoolError> {
+    pub fn open(directory: &Path) -> Result<(Self, JoinHandle<()>, Recovered), SpoolError> {
         let failed = |operation| {
             move |source| SpoolError::Directory {
                 operation,
@@ -44,6 +45,7 @@ impl Store {
         };
         let recovered = recover(directory)?;
         let disk = Directory::open(directory).map_err(failed("open"))?;
+        let options = Options::for_disk(disk.capacity().map_err(failed("measure"))?);
         let next = recovered
             .segments
             .last_key_value()
@@ -74,6 +76,7 @@ impl Store {
             directory: directory.to_owned(),
             segments,
             last_id,
+            slack: 2 * options.segment_octets,
         };
         Ok((store, thread, recovered))
     }
@@ -132,6 +135,11 @@ impl Store {
     /// Octets of all segments.
     pub fn octets(&self) -> u64 {
         lock(&self.segments).octets.values().sum()
+    }
+
+    /// Dead octets that are no reason to copy anything: two segments.
+    pub fn slack(&self) -> u64 {
+        self.slack
     }
 
     /// The oldest segment that nothing is appended to any more.

@@ -42,6 +42,12 @@ impl Directory {
             handle: File::open(path)?,
         })
     }
+
+    /// Octets of the whole file system.
+    pub fn capacity(&self) -> io::Result<u64> {
+        let status = nix::sys::statvfs::fstatvfs(&self.handle)?;
+        Ok(status.blocks().saturating_mul(status.fragment_size()))
+    }
 }
 
 impl Disk for Directory {

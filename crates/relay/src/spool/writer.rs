@@ -26,6 +26,16 @@ pub struct Options {
     pub reserve_octets: u64,
 }
 
+impl Options {
+    /// Fit for a file system of this size: on a small one smaller segments, so that its space comes back.
+    pub fn for_disk(octets: u64) -> Self {
+        Self {
+            segment_octets: (octets / 16).clamp(1 << 20, 64 << 20),
+            reserve_octets: (octets / 32).clamp(1 << 20, 64 << 20),
+        }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {

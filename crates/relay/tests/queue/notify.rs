@@ -1,0 +1,207 @@
+//! What becomes of mail that cannot be delivered, and who is told.
+
+use postern_control::EventKind;
+use postern_relay::handover::{Notify, Reply};
+
+use crate::process::{HEAD, Queue, envelope, hand_over, to_lmtp};
+use crate::sink::Sink;
+
+const MESSAGE: &[u8] = b"From: <a@a.example>\r\nSubject: Hello\r\n\r\nHi.\r\n";
+
+async fn give(
+    queue: &Queue,
+    instance: &str,
+    from: &str,
+    to: &[&str],
+    change: impl Fn(&mut postern_relay::handover::Envelope),
+) -> Reply {
+    let mut envelope = envelope(from, to, MESSAGE.len());
+    change(&mut envelope);
+    hand_over(&queue.client(instance), &envelope, MESSAGE)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn failures_are_told_to_the_sender_and_others_get_their_mail() {
+    let directory = tempfile::tempdir().unwrap();
+    let sink = Sink::start();
+    let mut queue = Queue::start(directory.path(), &to_lmtp(sink.address));
+    let to = ["user@example.org", "refuse@example.org", "later@example.org"];
+    let Reply::Queued { id } = give(&queue, "inside", "app@example.org", &to, |_| ()).await else {
+        panic!()
+    };
+    let taken = sink.wait("three messages", |taken| taken.len() == 3);
+    let to: Vec<&str> = taken.iter().map(|taken| taken.to.as_str()).collect();
+    assert_eq!(to[0], "user@example.org");
+    assert!(to.contains(&"later@example.org") && to.contains(&"app@example.org"));
+    let dsn = taken.iter().find(|taken| taken.to == "app@example.org").unwrap();
+    assert_eq!(dsn.from, "");
+    for line in [
+        "Content-Type: multipart/report; report-type=delivery-status;",
+        "Final-Recipient: rfc822; refuse@example.org",
+        "Status: 5.1.1",
+        "Diagnostic-Code: smtp; 550 5.1.1 no such mailbox",
+        "Subject: Hello",
+    ] {
+        assert!(
+            dsn.content.contains(&format!("{line}\r\n")),
+            "{line} is not in\n{}",
+            dsn.content
+        );
+    }
+    assert!(!dsn.content.contains("Hi.\r\n") && !dsn.content.contains("user@example.org"));
+    queue.wait(
+        "the delay",
+        |kind| matches!(kind, EventKind::Deferred { recipient, .. } if recipient.starts_with("later")),
+    );
+    let delivered = queue.wait("delivery", |kind| matches!(kind, EventKind::Delivered { .. }));
+    let EventKind::Delivered { reply, .. } = delivered else {
+        unreachable!()
+    };
+    assert_eq!(reply, "250 2.0.0 queued as SINK");
+    queue.wait("the end", |kind| matches!(kind, EventKind::Removed));
+    assert_eq!(id.len(), 14);
+    queue.stop();
+}
+
+#[tokio::test]
+async fn strangers_who_prove_nothing_are_not_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let sink = Sink::start();
+    let mut queue = Queue::start(directory.path(), &to_lmtp(sink.address));
+    give(
+        &queue,
+        "public",
+        "victim@example.org",
+        &["refuse@example.org"],
+        |envelope| {
+            envelope.return_path_proven = false;
+        },
+    )
+    .await;
+    let taken = sink.wait("the postmaster's notification", |taken| !taken.is_empty());
+    assert_eq!(
+        (taken[0].from.as_str(), taken[0].to.as_str()),
+        ("", "postmaster@example.org")
+    );
+    assert!(
+        taken[0]
+            .content
+            .contains("The sender, victim@example.org, was not told")
+    );
+    assert!(
+        taken[0].content.contains("Hi.\r\n"),
+        "the whole message is returned"
+    );
+    // The null reverse-path and NOTIFY=NEVER: nobody is told.
+    give(&queue, "inside", "", &["refuse2@example.org"], |_| ()).await;
+    give(
+        &queue,
+        "inside",
+        "app@example.org",
+        &["refuse3@example.org"],
+        |envelope| {
+            envelope.recipients[0].notify = Some(vec![Notify::Never]);
+        },
+    )
+    .await;
+    for mailbox in ["refuse2@example.org", "refuse3@example.org"] {
+        queue.wait(
+            mailbox,
+            |kind| matches!(kind, EventKind::Bounced { recipient, .. } if recipient == mailbox),
+        );
+    }
+    give(&queue, "inside", "app@example.org", &["last@example.org"], |_| ()).await;
+    let taken = sink.wait("the last", |taken| taken.len() == 2);
+    assert_eq!(taken[1].to, "last@example.org");
+    queue.stop();
+}
+
+#[tokio::test]
+async fn what_has_no_route_is_refused_and_the_rest_waits_where_it_can_be_seen() {
+    let directory = tempfile::tempdir().unwrap();
+    let sink = Sink::start();
+    let queue = Queue::start(directory.path(), &to_lmtp(sink.address));
+    let refused = give(
+        &queue,
+        "public",
+        "a@a.example",
+        &["user@example.org", "b@far.example"],
+        |_| (),
+    )
+    .await;
+    let Reply::Refused { code, enhanced, .. } = refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!((code, enhanced.as_str()), (550, "5.7.1"));
+    assert!(matches!(
+        give(
+            &queue,
+            "inside",
+            "a@a.example",
+            &["not an address@example.org"],
+            |_| ()
+        )
+        .await,
+        Reply::Refused { code: 500.., .. }
+    ));
+    give(&queue, "inside", "a@a.example", &["later7@example.org"], |_| ()).await;
+    sink.wait("the mail", |taken| taken.len() == 1);
+    assert!(
+        queue
+            .events()
+            .iter()
+            .any(|kind| matches!(kind, EventKind::Deferred { .. }))
+    );
+    queue.stop();
+}
+
+#[tokio::test]
+async fn time_runs_out_and_the_list_shows_what_waits() {
+    let directory = tempfile::tempdir().unwrap();
+    let sink = Sink::start();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let configuration = format!(
+        "{HEAD}
+[next-hop.dead]
+kind = \"lmtp\"
+socket = \"{nobody}\"
+[next-hop.mailboxes]
+kind = \"lmtp\"
+socket = \"{}\"
+[[route]]
+from = [\"inside\"]
+domains = [\"dead.example\"]
+next-hop = \"dead\"
+[[route]]
+from = [\"inside\"]
+domains = [\"example.org\"]
+next-hop = \"mailboxes\"
+",
+        sink.address
+    )
+    .replace("expire = 20", "expire = 4");
+    let mut queue = Queue::start(directory.path(), &configuration);
+    give(&queue, "inside", "app@example.org", &["x@dead.example"], |_| ()).await;
+    queue.wait("a delay", |kind| matches!(kind, EventKind::Deferred { .. }));
+    let list = queue.ask(r#"{"request":"queue-list"}"#);
+    assert_eq!(list["messages"][0]["recipients"][0]["address"], "x@dead.example");
+    assert!(
+        list["messages"][0]["recipients"][0]["last_reply"]
+            .as_str()
+            .unwrap()
+            .starts_with("451 4.4.1")
+    );
+    assert_eq!(queue.ask(r#"{"request":"status"}"#)["queue"]["recipients_due"], 1);
+    assert_eq!(queue.ask(r#"{"request":"reboot"}"#)["reply"], "error");
+    // The schedule survives a restart: the message is not forgotten, nor does its time begin anew.
+    queue.kill();
+    let queue = Queue::start(directory.path(), &configuration);
+    let taken = sink.wait("the notification", |taken| !taken.is_empty());
+    assert!(taken[0].content.contains("Status: 4.4.7\r\n"));
+    queue.stop();
+}

@@ -1,0 +1,153 @@
+//! A mail store that speaks LMTP (RFC 2033) on loopback and keeps what it gets. Mailboxes behave by their names:
+//! `refuse…` is refused for good, `later…` once each, everything else is taken.
+
+use std::collections::HashSet;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// What was taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Taken {
+    pub(crate) from: String,
+    pub(crate) to: String,
+    pub(crate) content: String,
+}
+
+/// The mail store.
+#[derive(Clone)]
+pub(crate) struct Sink {
+    pub(crate) address: SocketAddr,
+    taken: Arc<Mutex<Vec<Taken>>>,
+    deferred: Arc<Mutex<HashSet<String>>>,
+}
+
+impl Sink {
+    /// A store at a free port.
+    pub(crate) fn start() -> Self {
+        Self::start_at("127.0.0.1:0".parse().unwrap())
+    }
+
+    /// A store at this address.
+    pub(crate) fn start_at(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
+        let address = listener.local_addr().unwrap();
+        let sink = Self {
+            address,
+            taken: Arc::default(),
+            deferred: Arc::default(),
+        };
+        let serving = sink.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let sink = serving.clone();
+                std::thread::spawn(move || {
+                    let mut write = stream.try_clone().unwrap();
+                    // A client that is killed breaks off; there is nothing to do about it.
+                    let _ = sink.session(&mut BufReader::new(stream), &mut write);
+                });
+            }
+        });
+        sink
+    }
+
+    /// Everything taken so far.
+    pub(crate) fn taken(&self) -> Vec<Taken> {
+        self.taken.lock().unwrap().clone()
+    }
+
+    /// Waits until what was taken satisfies `enough`.
+    pub(crate) fn wait(&self, what: &str, enough: impl Fn(&[Taken]) -> bool) -> Vec<Taken> {
+        let until = Instant::now() + Duration::from_secs(60);
+        loop {
+            let taken = self.taken();
+            if enough(&taken) {
+                return taken;
+            }
+            assert!(
+                Instant::now() < until,
+                "not seen: {what}; {} messages were taken",
+                taken.len()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// One session; LMTP answers the content once for each recipient.
+    pub(crate) fn session(&self, read: &mut impl BufRead, write: &mut impl Write) -> std::io::Result<()> {
+        let (mut from, mut to, mut lmtp) = (String::new(), Vec::new(), false);
+        write.write_all(b"220 sink\r\n")?;
+        loop {
+            let mut line = String::new();
+            if read.read_line(&mut line)? == 0 {
+                return Ok(());
+            }
+            let line = line.trim_end();
+            let path = || line[line.find('<').unwrap() + 1..line.find('>').unwrap()].to_owned();
+            match line.get(..4).unwrap_or(line) {
+                "LHLO" | "EHLO" => {
+                    lmtp = line.starts_with('L');
+                    write.write_all(
+                        b"250-sink\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 ENHANCEDSTATUSCODES\r\n",
+                    )?;
+                }
+                "MAIL" => {
+                    (from, to) = (path(), Vec::new());
+                    write.write_all(b"250 2.1.0 ok\r\n")?;
+                }
+                "RCPT" => {
+                    let mailbox = path();
+                    let reply = self.recipient(&mailbox);
+                    if reply.starts_with('2') {
+                        to.push(mailbox);
+                    }
+                    write.write_all(reply.as_bytes())?;
+                }
+                "DATA" if to.is_empty() => write.write_all(b"503 5.5.1 no recipients\r\n")?,
+                "DATA" => {
+                    write.write_all(b"354 go on\r\n")?;
+                    let content = content(read)?;
+                    let each = to.iter().map(|to| Taken {
+                        from: from.clone(),
+                        to: to.clone(),
+                        content: content.clone(),
+                    });
+                    self.taken.lock().unwrap().extend(each);
+                    let replies = if lmtp { to.len() } else { 1 };
+                    write.write_all("250 2.0.0 queued as SINK\r\n".repeat(replies).as_bytes())?;
+                }
+                "QUIT" => return write.write_all(b"221 2.0.0 bye\r\n"),
+                _ => write.write_all(b"250 2.0.0 ok\r\n")?,
+            }
+        }
+    }
+
+    fn recipient(&self, mailbox: &str) -> &'static str {
+        if mailbox.starts_with("refuse") {
+            "550 5.1.1 no such mailbox\r\n"
+        } else if mailbox.starts_with("later") && self.deferred.lock().unwrap().insert(mailbox.into()) {
+            "450 4.2.0 not now\r\n"
+        } else {
+            "250 2.1.5 ok\r\n"
+        }
+    }
+}
+
+/// The content up to the dot, unstuffed.
+fn content(read: &mut impl BufRead) -> std::io::Result<String> {
+    let mut content = Vec::new();
+    loop {
+        let start = content.len();
+        if read.by_ref().read_until(b'\n', &mut content)? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        if &content[start..] == b".\r\n" {
+            content.truncate(start);
+            return Ok(String::from_utf8(content).unwrap());
+        }
+        if content[start] == b'.' {
+            content.remove(start);
+        }
+    }
+}
