@@ -29,18 +29,21 @@ SPAMD = 3102
 
 
 class Report:
-    def __init__(self):
+    def __init__(self, quiet=False):
         self.passed = self.failed = 0
+        self.quiet = quiet
 
     def claim(self, text, wrong):
         if wrong:
             self.failed += 1
-            print(f"FAIL {text}:")
-            for line in wrong[:20]:
-                print(f"     {line}")
+            self.say("\n     ".join([f"FAIL {text}:", *wrong[:20]]))
         else:
             self.passed += 1
-            print(f"ok   {text}")
+            self.say(f"ok   {text}")
+
+    def say(self, line):
+        if not self.quiet:
+            print(line)
 
 
 def files(root):
@@ -115,4 +118,5 @@ def main():
     sys.exit(1 if report.failed else 0)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -76,13 +76,18 @@ def extract_root(image, directory):
 
 def copy_uki(image, directory):
     """Copies EFI/Linux out of the ESP; returns the one UKI."""
-    esp = partition(image, ESP)
-    subprocess.run([*tool("mcopy"), "-n", "-s", "-i", f"{image}@@{esp.offset}", "::/EFI", str(directory)],
-                   check=True, env={"MTOOLS_SKIP_CHECK": "1", "PATH": "/usr/bin:/bin"})
+    copy_file(image, "EFI", directory)
     ukis = sorted((pathlib.Path(directory) / "EFI/Linux").glob("*.efi"))
     if len(ukis) != 1:
         raise ValueError(f"{image}: the ESP should hold one UKI and holds {[path.name for path in ukis]}")
     return ukis[0]
+
+
+def copy_file(image, name, to):
+    """Copies a file or folder out of the ESP."""
+    esp = partition(image, ESP)
+    subprocess.run([*tool("mcopy"), "-n", "-s", "-i", f"{image}@@{esp.offset}", f"::/{name}", str(to)],
+                   check=True, env={"MTOOLS_SKIP_CHECK": "1", "PATH": "/usr/bin:/bin"})
 
 
 def section(uki, name):
