@@ -72,7 +72,7 @@ impl Courier {
                 host,
                 port,
                 encryption,
-            } => (self.mx.fixed(host).await, encryption, *port),
+            } => (Ok(Mx::fixed(host)), encryption, *port),
             Hop::Mx { port, encryption } => (self.mx.hosts(domain, &self.hostname).await, encryption, *port),
         };
         let hosts = match hosts {

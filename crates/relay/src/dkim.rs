@@ -38,9 +38,12 @@ const FIELDS: [&str; 15] = [
 /// Largest header section in which From is looked for.
 pub const MAX_HEADER: usize = 1 << 20;
 
+/// A key with its selector.
+type Named = (String, DkimSigner<DkimKey, Done>);
+
 /// The keys of all domains, ready to sign.
 pub struct Signers {
-    domains: BTreeMap<String, Vec<(String, DkimSigner<DkimKey, Done>)>>,
+    domains: BTreeMap<String, Vec<Named>>,
 }
 
 impl Signers {

@@ -1,4 +1,4 @@
-//! The handover from smtpd to queue: one packet on a SOCK_SEQPACKET socket carries the envelope as JSON and, as a
+//! The handover from smtpd to queue: one packet on a `SOCK_SEQPACKET` socket carries the envelope as JSON and, as a
 //! descriptor beside it, sealed memory that holds the whole message; one packet comes back. `queued` comes only after
 //! the message is on stable storage (RFC 5321 4.2.5 and 6.1: the answer is the taking of responsibility), and only
 //! then may smtpd say 250.
@@ -211,7 +211,7 @@ async fn open(path: &Path) -> io::Result<UnixStream> {
             Ok(socket) => return UnixStream::from_std(std::os::unix::net::UnixStream::from(socket)),
             // The queue's backlog is full; it accepts as fast as it can.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                tokio::time::sleep(BACKLOG_PAUSE).await
+                tokio::time::sleep(BACKLOG_PAUSE).await;
             }
             Err(error) => return Err(error),
         }

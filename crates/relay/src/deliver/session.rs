@@ -15,10 +15,10 @@ use super::content::Content;
 use super::hop::Handshake;
 use crate::queue::reasons;
 
-const REPLY: Duration = Duration::from_secs(300);
-const BLOCK: Duration = Duration::from_secs(180);
-const FINAL: Duration = Duration::from_secs(600);
-const HANDSHAKE: Duration = Duration::from_secs(60);
+const REPLY: Duration = Duration::from_mins(5);
+const BLOCK: Duration = Duration::from_mins(3);
+const FINAL: Duration = Duration::from_mins(10);
+const HANDSHAKE: Duration = Duration::from_mins(1);
 /// Nobody waits longer for the goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
 

@@ -36,7 +36,7 @@ pub fn authenticated(path: &Path) -> Result<Arc<ClientConfig>, TlsError> {
     Ok(Arc::new(client))
 }
 
-fn unusable(error: rustls::Error) -> TlsError {
+fn unusable(error: impl std::fmt::Display) -> TlsError {
     TlsError::Unusable {
         what: "outbound TLS".into(),
         reason: error.to_string(),

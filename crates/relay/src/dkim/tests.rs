@@ -134,7 +134,7 @@ fn keys_are_made_once_and_only_their_owner_reads_them() {
         .collect();
     names.sort_by_key(std::fs::DirEntry::file_name);
     assert_eq!(
-        names.iter().map(|entry| entry.file_name()).collect::<Vec<_>>(),
+        names.iter().map(std::fs::DirEntry::file_name).collect::<Vec<_>>(),
         ["postern-ed25519.example.org.pem", "postern-rsa.example.org.pem"]
     );
     assert!(

@@ -16,7 +16,7 @@ use crate::spool::Status;
 /// Octets of a request at most.
 const REQUEST: u64 = 4096;
 /// A client that is silent for so long is dropped.
-const IDLE: Duration = Duration::from_secs(300);
+const IDLE: Duration = Duration::from_mins(5);
 /// Messages in a listing at most.
 const LISTING: usize = 1000;
 

@@ -140,11 +140,11 @@ impl Intake {
             .events
             .emit(Some(&message.envelope.trace), Some(&id.to_string()), kind);
         // If the manager has ended, the message is in the spool and the next start delivers it.
-        let _ = self.manager.send(Command::Insert(Queued {
+        let _ = self.manager.send(Command::Insert(Box::new(Queued {
             id,
             location,
             message,
-        }));
+        })));
         Reply::Queued { id: id.to_string() }
     }
 }

@@ -24,7 +24,7 @@ const DRAIN: Duration = Duration::from_secs(25);
 /// What the manager is told or asked.
 pub enum Command {
     /// A message is in the spool.
-    Insert(Queued),
+    Insert(Box<Queued>),
     /// A job has ended.
     Finished(Box<Finished>),
     /// A message was carried over, or was not.
@@ -147,7 +147,14 @@ impl Manager {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Insert(queued) => self.insert(queued.id, queued.location, queued.message),
+            Command::Insert(queued) => {
+                let Queued {
+                    id,
+                    location,
+                    message,
+                } = *queued;
+                self.insert(id, location, message);
+            }
             Command::Finished(finished) => {
                 let Finished { job, news, queued } = *finished;
                 if let Some(queued) = queued {

@@ -134,16 +134,15 @@ impl Schedule {
     /// What is to be tried next; `None` where nothing is due or all places are taken.
     pub fn next(&mut self, now: u64) -> Option<Job> {
         while self.active < self.total {
-            let (id, to) = match self.released.pop_front() {
-                Some(released) => released,
-                None => {
-                    let Reverse((at, ..)) = self.due.peek()?;
-                    if *at > now {
-                        return None;
-                    }
-                    let Reverse((_, id, to)) = self.due.pop()?;
-                    (id, to)
+            let (id, to) = if let Some(released) = self.released.pop_front() {
+                released
+            } else {
+                let Reverse((at, ..)) = self.due.peek()?;
+                if *at > now {
+                    return None;
                 }
+                let Reverse((_, id, to)) = self.due.pop()?;
+                (id, to)
             };
             let Some(lane) = self.lanes.get_mut(to.0 as usize) else {
                 continue;

@@ -102,7 +102,11 @@ fn sample() -> (tempfile::TempDir, Vec<Location>) {
             message(
                 id,
                 1,
-                format!("Subject: {id}\r\n\r\n{}", "x".repeat(id as usize * 30)).into(),
+                format!(
+                    "Subject: {id}\r\n\r\n{}",
+                    "x".repeat(30 * usize::try_from(id).unwrap())
+                )
+                .into(),
             )
         })
         .collect();

@@ -73,8 +73,9 @@ pub fn scan(file: &File, segment: u64, salt: u64, mut found: impl FnMut(Found)) 
         }
         at = next;
     }
-    held.into_iter()
-        .for_each(|damage| found(Found::Damage(Damage { tail: true, ..damage })));
+    for damage in held {
+        found(Found::Damage(Damage { tail: true, ..damage }));
+    }
     Ok(())
 }
 

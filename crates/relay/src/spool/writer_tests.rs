@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::*;
 use crate::spool::record::HEADER;
 
+/// What a file holds.
+type Octets = Arc<Mutex<Vec<u8>>>;
+
 /// What the disk did, and what it shall refuse to do.
 #[derive(Default)]
 struct Script {
@@ -16,7 +19,7 @@ struct Script {
     fail_write: Mutex<bool>,
     /// A flush waits for this lock, so that a test can let requests gather.
     gate: Mutex<()>,
-    files: Mutex<Vec<(String, Arc<Mutex<Vec<u8>>>)>>,
+    files: Mutex<Vec<(String, Octets)>>,
 }
 
 struct Scripted(Arc<Script>);
@@ -87,6 +90,10 @@ fn message(id: u64, octets: usize) -> Vec<Record> {
 }
 
 #[tokio::test]
+#[allow(
+    clippy::await_holding_lock,
+    reason = "the lock holds up the writer's thread, not this task's"
+)]
 async fn requests_that_wait_share_one_flush() {
     let (script, writer) = writer(Options::default());
     let gate = script.gate.lock().unwrap();

@@ -2,6 +2,7 @@
 //! than what was under way.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -23,9 +24,10 @@ fn content(number: usize) -> String {
         1..5 => 700,
         _ => 1 + number % 7,
     };
-    let body: String = (0..lines)
-        .map(|line| format!(".{number} line {line} of a message that must arrive\r\n"))
-        .collect();
+    let mut body = String::new();
+    for line in 0..lines {
+        let _ = write!(body, ".{number} line {line} of a message that must arrive\r\n");
+    }
     format!("From: <app@example.org>\r\nX-Number: {number}\r\n\r\n{body}")
 }
 
@@ -93,9 +95,9 @@ fn killed_at_any_moment_nothing_acknowledged_is_lost() {
     let queue = Queue::start(directory.path(), &configuration);
     let arrived = |taken: &[crate::sink::Taken]| {
         let mut times: BTreeMap<usize, usize> = BTreeMap::new();
-        taken
-            .iter()
-            .for_each(|taken| *times.entry(number_of(&taken.content)).or_default() += 1);
+        for taken in taken {
+            *times.entry(number_of(&taken.content)).or_default() += 1;
+        }
         times
     };
     let taken = sink.wait("all acknowledged messages", |taken| {

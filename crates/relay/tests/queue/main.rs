@@ -3,6 +3,8 @@
 //! Handovers come from [`postern_relay::handover::Client`]; mail goes to a sink of the test that speaks LMTP or SMTP
 //! with TLS. Processes are ended by their own id only.
 
+#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
+
 mod crash;
 mod disk;
 mod notify;

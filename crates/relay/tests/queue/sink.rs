@@ -59,7 +59,7 @@ impl Sink {
 
     /// Waits until what was taken satisfies `enough`.
     pub(crate) fn wait(&self, what: &str, enough: impl Fn(&[Taken]) -> bool) -> Vec<Taken> {
-        let until = Instant::now() + Duration::from_secs(60);
+        let until = Instant::now() + Duration::from_mins(1);
         loop {
             let taken = self.taken();
             if enough(&taken) {
