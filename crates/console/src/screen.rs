@@ -37,29 +37,15 @@ impl Screen {
         // Raw mode may be left from before a panic, while somebody else has reset the terminal since.
         terminal::disable_raw_mode()?;
         terminal::enable_raw_mode()?;
-        execute!(
-            io::stdout(),
-            SetAttribute(Attribute::Reset),
-            Clear(ClearType::All),
-            cursor::Hide
-        )?;
-        let options = TerminalOptions {
-            viewport: Viewport::Fixed(size()),
-        };
-        let terminal = Terminal::with_options(CrosstermBackend::new(io::stdout()), options)?;
         Ok(Self {
-            terminal,
+            terminal: blank()?,
             painted: Instant::now(),
         })
     }
 
     /// Draws what changed; everything where that is due, or the size changed.
     pub(crate) fn draw(&mut self, app: &App, moment: Moment) -> io::Result<()> {
-        let size = size();
-        if size != self.terminal.get_frame().area() {
-            self.terminal.resize(size)?;
-            self.repaint()?;
-        } else if self.painted.elapsed() > REPAINT {
+        if size() != self.terminal.get_frame().area() || self.painted.elapsed() > REPAINT {
             self.repaint()?;
         }
         self.terminal
@@ -86,8 +72,24 @@ impl Screen {
 
     fn repaint(&mut self) -> io::Result<()> {
         self.painted = Instant::now();
-        self.terminal.clear()
+        self.terminal = blank()?;
+        Ok(())
     }
+}
+
+/// An empty screen of the size that the terminal has now. Made anew rather than cleared: ratatui's `clear` asks the
+/// terminal where its cursor is, and on a serial line nobody may be there to answer.
+fn blank() -> io::Result<Terminal<CrosstermBackend<Stdout>>> {
+    execute!(
+        io::stdout(),
+        SetAttribute(Attribute::Reset),
+        Clear(ClearType::All),
+        cursor::Hide
+    )?;
+    let options = TerminalOptions {
+        viewport: Viewport::Fixed(size()),
+    };
+    Terminal::with_options(CrosstermBackend::new(io::stdout()), options)
 }
 
 fn size() -> Rect {
