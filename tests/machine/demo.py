@@ -43,7 +43,7 @@ def main():
         testbed.stop_kept(words.stop)
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    images = steps.requisites(testbed.TOP, words.postern)
+    images = steps.requisites(testbed.TOP / "build" / "images", words.postern)
     report = steps.Report()
     world = testbed.World(words.postern, images, report.say, os.environ.get("KEEP") == "1")
     try:

@@ -20,9 +20,10 @@ def main():
     parser = argparse.ArgumentParser(description="the machine tier of the tests")
     parser.add_argument("--only", help="steps to run, by name, separated by commas")
     parser.add_argument("--postern", type=pathlib.Path, default=default_postern())
+    parser.add_argument("--images", type=pathlib.Path, default=testbed.TOP / "build" / "images")
     words = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))   # so that clean-up runs
-    images = steps.requisites(testbed.TOP, words.postern)
+    images = steps.requisites(words.images, words.postern)
     chosen = steps.FLOWS[:4] + steps.PROBES + steps.FLOWS[4:] + steps.LAST
     if words.only:
         names = words.only.split(",")

@@ -66,11 +66,10 @@ class Report:
         return 1 if self.failed else 0
 
 
-def requisites(top, postern):
+def requisites(directory, postern):
     """Installs packages, and looks for what must have been built: returns the images."""
     subprocess.run([pathlib.Path(__file__).with_name("setup.sh")], check=True)
-    images = {name: top / "build" / "images" / f"postern-{name}.raw"
-              for name in ("gateway", "internal")}
+    images = {name: directory / f"postern-{name}.raw" for name in ("gateway", "internal")}
     for path in (postern, *images.values()):
         if not path.exists():
             sys.exit(f"{path} is not there: build it by `make images`")

@@ -45,7 +45,7 @@ def of_message(journal_events, queue_id):
             # Another message ends here: what was pending for it is not ours, but the
             # connection's opening (peer, TLS, login) is everyone's.
             pending = [e for e in pending if e["event"] in ("connected", "tls", "authenticated")]
-    return chosen
+    return sorted(chosen, key=lambda event: event["time"])
 
 
 def follow(nodes, first, queue_id):

@@ -21,7 +21,7 @@ import vm
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 HERE = pathlib.Path(__file__).resolve().parent
-BOOT_SECONDS = 300
+BOOT_SECONDS = 420
 DOORS = {
     "gateway": [("outside", network.GATEWAY, 25), ("outside", network.GATEWAY, 587)],
     "internal": [("app", network.INTERNAL, 25), ("app", network.INTERNAL, 587),
@@ -121,7 +121,31 @@ class World:
     # -- site and nodes ---------------------------------------------------------------------------
 
     def wait_serving(self, name, timeout=BOOT_SECONDS):
-        raise NotImplementedError
+        """Waits until every door of the node answers and its daemons are up by systemd's word."""
+        begun = time.monotonic()
+        for host, address, port in DOORS[name]:
+            while not self.answers(host, address, port):
+                node = self.nodes[name]
+                if not node.running() or time.monotonic() - begun > timeout:
+                    raise vm.NodeError(
+                        f"{name}: nobody answers at {address}:{port} after {timeout} s; "
+                        f"see {node.journal} and {node.console}")
+                time.sleep(1)
+        self.wait_units(name, timeout)
+        self.say(f"{name} serves, {time.monotonic() - begun:.0f} s later")
+
+    def answers(self, host, address, port):
+        """Somebody takes the connection, and where the server speaks first, greets."""
+        try:
+            with self.networks[host].connect(address, port, timeout=5) as sock:
+                return port == 993 or sock.recv(3) == b"220"
+        except OSError:
+            return False
+
+    def wait_units(self, name, timeout):
+        for unit in UNITS[name]:
+            self.nodes[name].wait_for(rf"Started postern-{unit}\.service", timeout,
+                                      f"systemd's word that postern-{unit} is up")
 
     def publish_site(self):
         """Puts the site's own records and the gateway's DKIM keys into the DNS."""
