@@ -37,7 +37,10 @@ pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String, Text> 
         (None, _) => Err(Text::new(&format!(
             "{program} did not end in time: the service manager or journal hangs"
         ))),
-        (Some(status), _) if !status.success() => Err(Text::new(&format!("{program} ended with {status}"))),
+        (Some(status), _) if !status.success() => Err(Text::new(&format!(
+            "{program} ended with {status}: {}",
+            complaint(&mut child)
+        ))),
         (_, Ok(text)) => Ok(String::from_utf8_lossy(&text).into_owned()),
         (_, Err(e)) => Err(Text::new(&format!("the output of {program} cannot be read: {e}"))),
     }
@@ -49,9 +52,18 @@ pub(crate) fn start(program: &str, arguments: &[&str]) -> Result<Child, Text> {
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .map_err(|e| Text::new(&format!("{program} cannot be started: {e}")))
+}
+
+/// The first line that an ended program wrote to its standard error.
+pub(crate) fn complaint(child: &mut Child) -> Text {
+    let mut text = Vec::new();
+    if let Some(stderr) = child.stderr.take() {
+        stderr.take(4096).read_to_end(&mut text).ok();
+    }
+    Text::from_bytes(text.split(|b| *b == b'\n').next().unwrap_or_default())
 }
 
 fn wait(child: &mut Child, deadline: Instant) -> Option<std::process::ExitStatus> {
@@ -71,6 +83,8 @@ mod tests {
     #[test]
     fn output_comes_back_and_faults_are_told() {
         assert_eq!(output("echo", &["x"]), Ok("x\n".to_owned()));
+        let complaint = output("cat", &["/nonexistent"]).unwrap_err();
+        assert!(complaint.as_str().contains("No such file"), "{complaint}");
         assert!(
             output("false", &[])
                 .unwrap_err()

@@ -54,7 +54,8 @@ pub(crate) fn follow(updates: &SyncSender<Update>) -> Text {
     child.kill().ok();
     match child.wait() {
         Ok(status) => Text::new(&format!(
-            "journalctl ended with {status}: may this user read the journal?"
+            "journalctl ended with {status}: {}",
+            command::complaint(&mut child)
         )),
         Err(e) => Text::new(&format!("journalctl cannot be waited for: {e}")),
     }
