@@ -150,12 +150,7 @@ impl Courier {
                     .await
                     .map(|stream| Box::new(stream) as Stream),
             ),
-            LmtpSocket::Tcp(address) => (
-                address.to_string(),
-                TcpStream::connect(address)
-                    .await
-                    .map(|stream| Box::new(stream) as Stream),
-            ),
+            LmtpSocket::Tcp(address) => (address.to_string(), tcp(*address).await),
         };
         let stream = match stream {
             Ok(stream) => stream,
@@ -197,12 +192,16 @@ impl Courier {
 
 async fn connect(host: &Host, to: SocketAddr) -> Result<Stream, Outcome> {
     let name = format!("{} at {to}", host.name());
-    let stream = match tokio::time::timeout(CONNECT, TcpStream::connect(to)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err(reasons::cannot_connect(name, error).into()),
-        Err(_) => return Err(reasons::timeout(CONNECT.as_secs()).into()),
-    };
+    match tokio::time::timeout(CONNECT, tcp(to)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(reasons::cannot_connect(name, error).into()),
+        Err(_) => Err(reasons::timeout(CONNECT.as_secs()).into()),
+    }
+}
+
+async fn tcp(to: SocketAddr) -> std::io::Result<Stream> {
+    let stream = TcpStream::connect(to).await?;
     // Commands and replies alternate: waiting to fill a segment would cost a round trip each time.
-    let _ = stream.set_nodelay(true);
+    stream.set_nodelay(true)?;
     Ok(Box::new(stream))
 }

@@ -43,6 +43,7 @@ impl Sink {
             for stream in listener.incoming().map_while(Result::ok) {
                 let sink = serving.clone();
                 std::thread::spawn(move || {
+                    stream.set_nodelay(true).unwrap();
                     let mut write = stream.try_clone().unwrap();
                     // A client that is killed breaks off; there is nothing to do about it.
                     let _ = sink.session(&mut BufReader::new(stream), &mut write);
