@@ -87,6 +87,8 @@ pub fn main(config: Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
     tell_recovery(&events, &recovered, begun.elapsed());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        // Reading and signing; more threads would only stand in each other's way, and the unit bounds tasks.
+        .max_blocking_threads(32)
         .enable_all()
         .build()?;
     let prepared = Prepared {
