@@ -112,6 +112,19 @@ async fn spamd_judges_a_large_message_by_its_beginning() {
 }
 
 #[tokio::test]
+async fn spamd_takes_a_message_without_a_last_line_end() {
+    let socket = socket("POSTERN_TEST_SPAMD");
+    let mut octets = message(&gtube());
+    octets.truncate(octets.len() - 2);
+    let asked = tokio::time::timeout(std::time::Duration::from_secs(50), spamd::ask(&socket, &octets));
+    let scored = asked
+        .await
+        .expect("spamd does not wait for more")
+        .expect("spamd answers");
+    assert!(scored.score > 900.0, "{scored:?}");
+}
+
+#[tokio::test]
 async fn scanners_answer_several_at_once() {
     let (clamd_socket, spamd_socket) = (socket("POSTERN_TEST_CLAMD"), socket("POSTERN_TEST_SPAMD"));
     let mut asked = tokio::task::JoinSet::new();

@@ -63,7 +63,8 @@ async fn exchange(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), message: &
     let head = format!("SYMBOLS SPAMC/1.5\r\nContent-length: {}\r\n\r\n", shown.len());
     stream.write_all(head.as_bytes()).await?;
     stream.write_all(shown).await?;
-    stream.flush().await?;
+    // spamd reads by lines: what does not end with one is known to be whole only at the end of the stream.
+    stream.shutdown().await?;
     let mut answer = Vec::new();
     stream.take(ANSWER).read_to_end(&mut answer).await?;
     Ok(answer)
