@@ -106,10 +106,11 @@ class Imap(imaplib.IMAP4_SSL):
 
     def all_messages(self):
         """Every message of the inbox, as octets."""
-        self.select("INBOX", readonly=True)
         return [self.message(number) for number in self.numbers("ALL")]
 
     def numbers(self, *criteria):
+        """The messages of the inbox, by sequence number."""
+        self.select("INBOX", readonly=True)
         status, found = self.search(None, *criteria)
         if status != "OK":
             raise imaplib.IMAP4.error(f"SEARCH: {found}")

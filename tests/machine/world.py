@@ -204,6 +204,13 @@ class World:
         imap.login(user, site_files.PASSWORDS[user])
         return imap
 
+    def count_mail(self, user=messages.ALICE):
+        imap = self.mailbox(user)
+        try:
+            return len(imap.numbers("ALL"))
+        finally:
+            imap.logout()
+
     def wait_mail(self, wanted, user=messages.ALICE, timeout=90):
         """Waits until a message in the user's inbox satisfies `wanted`; returns its octets."""
         deadline = time.monotonic() + timeout

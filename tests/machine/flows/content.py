@@ -19,7 +19,7 @@ def refused(world, title, message, check):
 
 def run(world):
     sender, alice = messages.OUTSIDER, messages.ALICE
-    before = len(world.mailbox().numbers("ALL"))
+    before = world.count_mail()
 
     spam = messages.build(sender, alice, "Cheap offer", messages.gtube())
     refused(world, "GTUBE", messages.signed(spam, world.private_key), "spam")
@@ -39,5 +39,5 @@ def run(world):
         outcome = clients.send(client, sender, alice, messages.signed(clean, world.private_key))
     assert outcome.accepted, f"the clean message was refused: {outcome}"
     world.wait_mail(lambda octets: octets.endswith(clean))
-    after = len(world.mailbox().numbers("ALL"))
+    after = world.count_mail()
     assert after == before + 1, f"{after - before} messages reached the mailbox, not only the clean one"
