@@ -13,7 +13,7 @@ KEEP ?= 0
 
 demo: images
 	@.ci/install machine
-	@KEEP=$(KEEP) tests/run step "take mail through both firewalls" demo build/venv/bin/python tests/machine/demo.py
+	@KEEP=$(KEEP) PYTHONUNBUFFERED=1 build/venv/bin/python tests/machine/demo.py
 
 test:
 	@tests/run all
