@@ -89,6 +89,33 @@ async fn clamd_lets_clean_mail_through() {
 }
 
 #[tokio::test]
+async fn clamd_takes_every_message_for_mail() {
+    let socket = socket("POSTERN_TEST_CLAMD");
+    let padding = |octets: usize| format!("X-Padding: {}\r\n", "z".repeat(octets - 13));
+    for (first, at) in [
+        (&b"PK\x03\x04: x"[..], 0),
+        (b"GIF89a: x", 0),
+        (b"%PDF-1.4: x", 0),
+        (b"MZ: x", 0),
+        (b"{\\rtf1: x", 0),
+        (b"Rar!\x1a\x07: x", 0),
+        (b"From someone", 0),
+        (b"Unheard-Of: x", 0),
+        (b"ustar: x", 257),
+        (b"EFI PART: x", 512),
+    ] {
+        let before = if at == 0 { String::new() } else { padding(at) };
+        let message = [before.as_bytes(), first, b"\r\n", &attached(eicar().as_bytes())].concat();
+        let scanned = clamd::ask(&socket, &message).await.expect("clamd answers");
+        assert!(
+            matches!(scanned, Scanned::Found(_)),
+            "{}: {scanned:?}",
+            String::from_utf8_lossy(first)
+        );
+    }
+}
+
+#[tokio::test]
 async fn spamd_scores() {
     let socket = socket("POSTERN_TEST_SPAMD");
     let spam = spamd::ask(&socket, &message(&gtube()))
