@@ -6,6 +6,7 @@
 
 mod app;
 mod clock;
+mod keys;
 mod model;
 mod pages;
 mod screen;
@@ -22,6 +23,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use crossterm::event::KeyEvent;
 use nix::sys::signal::{SigSet, Signal};
 use sd_notify::NotifyState;
 
@@ -42,10 +44,13 @@ fn main() -> anyhow::Result<()> {
     block_terminal_signals()?;
     let (sender, updates) = sync_channel(BACKLOG);
     sources::start(root, &sender).context("cannot start the threads that read the node's state")?;
+    let keys = keys::start().context("cannot start the thread that reads the keys")?;
     let mut app = App::new(None);
     let mut announced = false;
     loop {
-        let run = catch_unwind(AssertUnwindSafe(|| run(&mut app, &updates, &mut announced)));
+        let run = catch_unwind(AssertUnwindSafe(|| {
+            run(&mut app, &updates, &keys, &mut announced)
+        }));
         let notice = if run.is_err() {
             "the screen failed and was started again"
         } else {
@@ -64,7 +69,12 @@ fn main() -> anyhow::Result<()> {
 }
 
 /// Draws until the terminal fails.
-fn run(app: &mut App, updates: &Receiver<Update>, announced: &mut bool) -> std::io::Result<()> {
+fn run(
+    app: &mut App,
+    updates: &Receiver<Update>,
+    keys: &Receiver<KeyEvent>,
+    announced: &mut bool,
+) -> std::io::Result<()> {
     let mut screen = Screen::open()?;
     loop {
         let now = Instant::now();
@@ -84,7 +94,7 @@ fn run(app: &mut App, updates: &Receiver<Update>, announced: &mut bool) -> std::
             *announced = true;
         }
         sd_notify::notify(&[NotifyState::Watchdog])?;
-        screen.keys(app, PERIOD)?;
+        screen.keys(app, keys, PERIOD)?;
     }
 }
 

@@ -2,11 +2,14 @@
 
 use std::{
     io::{self, Stdout},
+    sync::mpsc::Receiver,
     time::{Duration, Instant},
 };
 
 use crossterm::{
-    cursor, event, execute,
+    cursor,
+    event::KeyEvent,
+    execute,
     style::{Attribute, SetAttribute},
     terminal::{self, Clear, ClearType},
 };
@@ -54,20 +57,21 @@ impl Screen {
     }
 
     /// Waits at most `time` for keys, and hands all that came to the state.
-    pub(crate) fn keys(&mut self, app: &mut App, time: Duration) -> io::Result<()> {
-        if !event::poll(time)? {
+    pub(crate) fn keys(
+        &mut self,
+        app: &mut App,
+        keys: &Receiver<KeyEvent>,
+        time: Duration,
+    ) -> io::Result<()> {
+        let Ok(first) = keys.recv_timeout(time) else {
             return Ok(());
-        }
-        loop {
-            if let event::Event::Key(key) = event::read()?
-                && app.key(key) == Effect::Repaint
-            {
+        };
+        for key in std::iter::once(first).chain(keys.try_iter()) {
+            if app.key(key) == Effect::Repaint {
                 self.repaint()?;
             }
-            if !event::poll(Duration::ZERO)? {
-                return Ok(());
-            }
         }
+        Ok(())
     }
 
     fn repaint(&mut self) -> io::Result<()> {
