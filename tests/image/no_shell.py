@@ -22,7 +22,7 @@ FORBIDDEN = re.compile(r"""
     apt.* | dpkg.* | debconf.* | rpm | snap | flatpak | update-alternatives |
     python.* | pypy.* | perl.* | ruby.* | lua(jit)?[\d.]* | node(js)? | php.* | tclsh.* | wish.* | guile.* | expect |
     [gmn]?awk | original-awk | sed | ed | vim?.* | nano | emacs.* | gdb.* | bc | dc | m4 | make | gcc.* | cc | tcc |
-    xargs | find | env | nsenter | unshare | chroot | script | screen | tmux | nc(at)? | socat | curl | wget
+    xargs | find | env | nsenter | unshare | chroot | screen | tmux | nc(at)? | socat | curl | wget
     """, re.VERBOSE)
 PERL = {"usr/bin/perl"}
 SPAMD = 3102
