@@ -92,7 +92,7 @@ impl Rate {
 }
 
 /// What counts as one client: an IPv4 address, an IPv6 /64.
-fn client(peer: IpAddr) -> IpAddr {
+pub fn client(peer: IpAddr) -> IpAddr {
     match peer {
         IpAddr::V4(_) => peer,
         IpAddr::V6(address) => IpAddr::V6((u128::from(address) & !u128::from(u64::MAX)).into()),

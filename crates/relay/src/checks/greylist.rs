@@ -1,7 +1,8 @@
 //! Greylisting (RFC 6647): the first try of a triplet waits.
 //!
 //! The triplet is client network (/24 or /64), reverse-path, forward-path. In process and bounded; the clock is the
-//! caller's.
+//! caller's. Triplets that wait and triplets that passed have room of their own: a flood of new ones, which costs a
+//! stranger nothing, must not make those forgotten that proved themselves.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -20,13 +21,9 @@ const TRIPLETS: usize = 262_144;
 #[derive(Debug)]
 pub struct Greylist {
     delay: Duration,
-    triplets: Table<Triplet>,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Triplet {
-    Waiting { since: Instant },
-    Passed,
+    /// Since when.
+    waiting: Table<Instant>,
+    passed: Table<()>,
 }
 
 /// What the greylist knows of a triplet.
@@ -41,9 +38,14 @@ pub enum Seen {
 impl Greylist {
     /// A greylist with this delay.
     pub fn new(delay: Duration) -> Self {
+        Self::with_room(delay, TRIPLETS)
+    }
+
+    fn with_room(delay: Duration, triplets: usize) -> Self {
         Self {
             delay,
-            triplets: Table::new(TRIPLETS),
+            waiting: Table::new(triplets),
+            passed: Table::new(triplets),
         }
     }
 
@@ -54,20 +56,18 @@ impl Greylist {
             reverse_path.to_lowercase(),
             forward_path.to_lowercase(),
         );
-        let left = match self.triplets.get(&key, now) {
-            None => {
-                self.triplets
-                    .insert(&key, Triplet::Waiting { since: now }, now + RETRY_WINDOW, now);
+        if self.passed.get(&key, now).is_none() {
+            let left = if let Some(since) = self.waiting.get(&key, now) {
+                (*since + self.delay).saturating_duration_since(now)
+            } else {
+                self.waiting.insert(&key, now, now + RETRY_WINDOW, now);
                 self.delay
+            };
+            if left > Duration::ZERO {
+                return Seen::Wait(left);
             }
-            Some(Triplet::Waiting { since }) => (*since + self.delay).saturating_duration_since(now),
-            Some(Triplet::Passed) => Duration::ZERO,
-        };
-        if left > Duration::ZERO {
-            return Seen::Wait(left);
         }
-        self.triplets
-            .insert(&key, Triplet::Passed, now + PASS_WINDOW, now);
+        self.passed.insert(&key, (), now + PASS_WINDOW, now);
         Seen::Known
     }
 }
@@ -138,6 +138,29 @@ mod tests {
         assert_eq!(
             list.see(ip("2001:db8::1"), "a@x.example", "b@y.example", later),
             Seen::Wait(DELAY)
+        );
+    }
+
+    #[test]
+    fn a_flood_of_new_triplets_leaves_the_known_ones() {
+        let start = Instant::now();
+        let mut list = Greylist::with_room(DELAY, 100);
+        list.see(ip("192.0.2.1"), "a@x.example", "b@y.example", start);
+        assert_eq!(
+            list.see(ip("192.0.2.1"), "a@x.example", "b@y.example", start + DELAY),
+            Seen::Known
+        );
+        for number in 0..200 {
+            list.see(
+                ip("198.51.100.1"),
+                &number.to_string(),
+                "b@y.example",
+                start + DELAY,
+            );
+        }
+        assert_eq!(
+            list.see(ip("192.0.2.1"), "a@x.example", "b@y.example", start + DELAY),
+            Seen::Known
         );
     }
 

@@ -1,8 +1,10 @@
-//! How many connections are held: in all, and of one address.
+//! How many connections are held: in all, and of one address (an IPv6 /64 counts as one).
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::rate::client;
 
 /// Connections held now.
 #[derive(Debug)]
@@ -44,6 +46,7 @@ impl Admission {
     }
 
     pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Place, Full> {
+        let address = client(address);
         let mut held = self.held();
         if held.all >= self.most {
             return Err(Full::Server);
@@ -99,5 +102,16 @@ mod tests {
         drop(first);
         assert!(admission.admit(b).is_ok());
         assert_eq!(admission.count(), 2);
+    }
+
+    #[test]
+    fn a_64_is_one_address() {
+        let admission = Admission::new(3, 1);
+        let _place = admission.admit("2001:db8::1".parse().unwrap()).unwrap();
+        assert_eq!(
+            admission.admit("2001:db8::2".parse().unwrap()).unwrap_err(),
+            Full::Address
+        );
+        assert!(admission.admit("2001:db8:0:1::1".parse().unwrap()).is_ok());
     }
 }

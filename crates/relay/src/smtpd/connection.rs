@@ -2,7 +2,8 @@
 //!
 //! The session says what to do next; here it is done. Replies are gathered until the session needs input, so that a
 //! pipelined batch is answered in one write (RFC 2920). Time: a command, and each piece of a message, must make progress
-//! within its limit (RFC 5321 section 4.5.3.2).
+//! within its limit (RFC 5321 section 4.5.3.2); a stranger's message must come at some pace, and a stranger must come to
+//! the point, since both hold what others wait for.
 
 use std::io;
 use std::net::IpAddr;
@@ -30,6 +31,14 @@ const MESSAGE_BUFFER: usize = 64 * 1024;
 /// What a wrong password costs.
 const AUTH_DELAY: Duration = Duration::from_secs(2);
 const HANDSHAKE: Duration = Duration::from_secs(30);
+/// Octets per second at which a stranger's message must come, once `data-timeout` has passed.
+const PACE: u64 = 512;
+/// How many times `command-timeout` a stranger may talk without a message.
+const TALK: u64 = 12;
+/// What the nodes before this one may have put in front of a message that they took within the same limits.
+const FIELDS_OF_NODES: u64 = 256 * 1024;
+/// Received fields likewise.
+const HOPS_OF_NODES: u32 = 10;
 
 /// A client and what is known of it.
 pub(super) struct Connection {
@@ -46,6 +55,10 @@ pub(super) struct Connection {
     pub(super) body: Body,
     out: Vec<u8>,
     receiving: bool,
+    /// When the connection, its last message, or the message that is coming began.
+    since: Instant,
+    /// Octets of the message that is coming.
+    received: u64,
     /// The session's next reply is a decision that was told already.
     told: bool,
 }
@@ -70,6 +83,8 @@ impl Connection {
             body,
             out: Vec::new(),
             receiving: false,
+            since: Instant::now(),
+            received: 0,
             told: false,
         }
     }
@@ -102,10 +117,18 @@ impl Connection {
         let mut deadline = self.deadline();
         loop {
             self.flush(&mut wire).await?;
+            if Instant::now() >= self.patience() {
+                return self
+                    .farewell(&mut wire, "timeout", replies::session_too_long())
+                    .await;
+            }
             let idle = self.session.transaction().is_none() && !self.receiving;
             let length = tokio::select! {
                 read = timeout_at(deadline, wire.read(&mut buffer)) => match read {
                     Ok(read) => read?,
+                    Err(_) if Instant::now() >= self.patience() => {
+                        return self.farewell(&mut wire, "timeout", replies::session_too_long()).await;
+                    }
                     Err(_) => return self.farewell(&mut wire, "timeout", replies::timeout()).await,
                 },
                 () = asked_to_stop(&mut stopped), if idle => {
@@ -128,6 +151,7 @@ impl Connection {
                     }
                     Step::Chunk(octets) => {
                         self.body.push(octets);
+                        self.received += octets.len() as u64;
                         true
                     }
                     step => {
@@ -186,10 +210,13 @@ impl Connection {
             Step::MessageStarted => {
                 self.body.clear();
                 self.receiving = true;
+                self.since = Instant::now();
+                self.received = 0;
             }
             Step::MessageComplete(message) => {
                 let reply = self.take_message(&message).await;
                 self.receiving = false;
+                self.since = Instant::now();
                 self.body.clear();
                 self.told = true;
                 self.session.verdict(reply);
@@ -308,7 +335,25 @@ impl Connection {
         } else {
             limits.command_timeout
         };
-        Instant::now() + Duration::from_secs(seconds)
+        (Instant::now() + Duration::from_secs(seconds)).min(self.patience())
+    }
+
+    /// How long a stranger is borne with, whatever progress he makes.
+    fn patience(&self) -> Instant {
+        if self.server.instance.authentication != Authentication::None {
+            // Our own nodes keep connections for hours.
+            return Instant::now() + Duration::from_hours(24);
+        }
+        let received = self.receiving.then_some(self.received);
+        self.since + borne_with(&self.server.config.limits, received)
+    }
+}
+
+/// How long a stranger may take: for a message of which so many octets have come, or, without one, to come to the point.
+fn borne_with(limits: &crate::config::Limits, received: Option<u64>) -> Duration {
+    match received {
+        Some(octets) => Duration::from_secs(limits.data_timeout.saturating_add(octets / PACE)),
+        None => Duration::from_secs(limits.command_timeout.saturating_mul(TALK)),
     }
 }
 
@@ -335,5 +380,45 @@ fn session_config(server: &Server, submission: bool) -> SessionConfig {
         hops: u32::try_from(limits.max_hops).unwrap_or(u32::MAX),
         ..Limits::default()
     };
+    if server.instance.authentication == Authentication::ClientCertificate {
+        allow_for_nodes(&mut config.limits);
+    }
     config
+}
+
+/// What one of our nodes has taken, the next one takes too, with the fields that were put in front on the way: a refusal
+/// now would come after the 250.
+fn allow_for_nodes(limits: &mut Limits) {
+    limits.message_size = limits.message_size.saturating_add(FIELDS_OF_NODES);
+    limits.header_size = limits.header_size.saturating_add(FIELDS_OF_NODES);
+    limits.hops = limits.hops.saturating_add(HOPS_OF_NODES);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stranger_who_drips_is_not_borne_with_for_ever() {
+        let limits = crate::config::Limits::default();
+        assert_eq!(borne_with(&limits, None), Duration::from_hours(1));
+        assert_eq!(borne_with(&limits, Some(0)), Duration::from_mins(10));
+        // 50 MiB by a modem still arrive; one octet every ten minutes does not keep a place for years.
+        assert!(borne_with(&limits, Some(50 << 20)) > Duration::from_secs((50 << 20) / 3000));
+        assert_eq!(borne_with(&limits, Some(100)), Duration::from_mins(10));
+    }
+
+    #[test]
+    fn the_next_node_takes_what_the_last_one_took() {
+        let mut limits = Limits::default();
+        let taken = limits;
+        allow_for_nodes(&mut limits);
+        // Received, Authentication-Results at its longest, the marks.
+        let fields = 32 * 1024;
+        assert!(limits.message_size >= taken.message_size + fields);
+        assert!(limits.header_size >= taken.header_size + fields);
+        assert!(limits.hops > taken.hops);
+        // The queue takes a mebibyte more than `max-message-size`.
+        assert!(limits.message_size + fields <= taken.message_size + (1 << 20));
+    }
 }

@@ -43,6 +43,13 @@ impl Connection {
                 "message-memory is used up".into(),
             ));
         };
+        // It would be read as the end of the last of our own fields.
+        if octets.starts_with(b" ") || octets.starts_with(b"\t") {
+            return Err(Denial::because(
+                replies::malformed_header(),
+                "the message begins with the continuation of a field".into(),
+            ));
+        }
         self.count_message()?;
         let (findings, verdict) = self.judged(octets).await;
         let score = findings.iter().find_map(|finding| match finding.observation {
@@ -237,8 +244,13 @@ impl Connection {
     }
 
     async fn hand_over(&self, envelope: Envelope, message: OwnedFd) -> Result<Reply, Denial> {
-        let broken =
-            |error: handover::HandoverError| Denial::because(replies::queue_unavailable(), error.to_string());
+        let broken = |error: handover::HandoverError| {
+            let reply = match &error {
+                handover::HandoverError::TooLarge { .. } => replies::envelope_too_large(),
+                _ => replies::queue_unavailable(),
+            };
+            Denial::because(reply, error.to_string())
+        };
         match self
             .server
             .queue

@@ -39,6 +39,15 @@ pub fn timeout() -> Reply {
     )
 }
 
+/// The client has been at it for too long.
+pub fn session_too_long() -> Reply {
+    Reply::new(
+        421,
+        (4, 4, 2),
+        "This takes too long, so the connection closes; send messages without pauses, on a connection made for them",
+    )
+}
+
 /// The server ends.
 pub fn shutting_down() -> Reply {
     Reply::new(
@@ -211,7 +220,16 @@ pub fn malformed_header() -> Reply {
     Reply::new(
         554,
         (5, 6, 0),
-        "The header section is malformed; it needs one From field and one Date field (RFC 5322)",
+        "The header section is malformed; it begins with a field and has one From field with an address (RFC 5322)",
+    )
+}
+
+/// The recipients with their parameters are more than the queue takes at a time.
+pub fn envelope_too_large() -> Reply {
+    Reply::new(
+        552,
+        (5, 5, 3),
+        "The recipients and their parameters are too much for one message; send it to fewer at a time",
     )
 }
 
