@@ -25,6 +25,9 @@ use authentication::Authenticated;
 use greylist::{Greylist, Seen};
 use recipient::{Existence, Verifier};
 
+/// Characters of evidence that are kept: some of it is quoted from the message.
+const EVIDENCE: usize = 2000;
+
 /// When a check runs. No later phase runs for a message that an earlier one refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -216,7 +219,7 @@ impl Tools {
             .map(|(check, observation, evidence)| Finding {
                 check,
                 observation,
-                evidence,
+                evidence: evidence.chars().take(EVIDENCE).collect(),
                 millis,
             })
             .collect()

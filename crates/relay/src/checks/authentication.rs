@@ -4,13 +4,15 @@
 //! its part of the Authentication-Results field (RFC 8601). Temporary errors are kept apart: whether they matter is
 //! the verdict's business.
 
+use std::time::Duration;
+
 use mail_auth::common::headers::HeaderWriter as _;
 use mail_auth::dmarc::Policy;
 use mail_auth::dmarc::verify::DmarcParameters;
 use mail_auth::spf::verify::SpfParameters;
 use mail_auth::{
-    AuthenticatedMessage, AuthenticationResults, DkimOutput, DkimResult, DmarcOutput, DmarcResult,
-    MessageAuthenticator, SpfOutput, SpfResult,
+    AuthenticatedMessage, AuthenticationResults, DkimOutput, DkimResult, DmarcOutput, DmarcResult, DnsError,
+    Error, MessageAuthenticator, SpfOutput, SpfResult,
 };
 
 use super::{Facts, Observation, Seeing, Tools};
@@ -18,6 +20,13 @@ use crate::config::CheckName;
 
 /// Signatures of one message that are verified; more is a way to make us work.
 const SIGNATURES: usize = 10;
+/// Names that the signatures list, times fields of the header: what looking up the signed fields may cost.
+const COMPARISONS: usize = 1_000_000;
+/// Time for SPF and for DKIM, each. Both depend on name servers of the client's choice; if they could use up the time of
+/// the whole check, DMARC, which asks the author's, would never be judged.
+const PART: Duration = Duration::from_secs(15);
+/// Octets of one line of Authentication-Results; the next hop refuses lines over 998.
+const RESULT_LINE: usize = 800;
 
 /// What one of the three methods saw.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,7 +54,7 @@ pub enum AuthResult {
     Temporary,
     /// Nothing to judge by, or a broken record.
     None,
-    /// The message has more than one author domain or From field, which no policy covers.
+    /// The message has not one From field with one author domain: no policy covers it.
     Ambiguous,
 }
 
@@ -92,22 +101,24 @@ async fn observe(
     hostname: &str,
     facts: Facts<'_>,
 ) -> Vec<(CheckName, Authenticated, String)> {
-    let helo = authenticator.verify_spf(SpfParameters::verify_ehlo(facts.peer, facts.helo, hostname));
+    let helo = spf_in_time(
+        authenticator.verify_spf(SpfParameters::verify_ehlo(facts.peer, facts.helo, hostname)),
+        facts.helo,
+    );
     let mail = async {
         if facts.reverse_path.is_empty() {
             return None;
         }
         let parameters =
             SpfParameters::verify_mail_from(facts.peer, facts.helo, hostname, facts.reverse_path);
-        Some(authenticator.verify_spf(parameters).await)
+        Some(spf_in_time(authenticator.verify_spf(parameters), facts.reverse_path).await)
     };
-    let message = AuthenticatedMessage::parse(facts.message).map(|mut message| {
-        message.dkim_headers.truncate(SIGNATURES);
-        message
-    });
+    let message = AuthenticatedMessage::parse(facts.message).map(bounded);
     let dkim = async {
         match &message {
-            Some(message) => authenticator.verify_dkim(message).await,
+            Some(message) => tokio::time::timeout(PART, authenticator.verify_dkim(message))
+                .await
+                .unwrap_or_else(|_| dkim_out_of_time(message)),
             None => Vec::new(),
         }
     };
@@ -118,27 +129,53 @@ async fn observe(
         .reverse_path
         .rsplit_once('@')
         .map_or(facts.helo, |(_, domain)| domain);
-    let from_fields = message.as_ref().map_or(0, |message| {
-        message
-            .headers
-            .iter()
-            .filter(|(name, _)| name.trim_ascii().eq_ignore_ascii_case(b"from"))
-            .count()
-    });
-    let mut found = vec![
+    let (dmarc, ambiguous) = match &message {
+        Some(message) => {
+            let parameters = DmarcParameters::new(message, &dkim, mail_domain, spf);
+            let ambiguous = from_fields(message) != 1 || author_domains(&message.from) != 1;
+            (authenticator.verify_dmarc(parameters).await, ambiguous)
+        }
+        None => (DmarcOutput::default(), true),
+    };
+    vec![
         spf_finding(hostname, facts, &helo, mail.as_ref()),
         dkim_finding(hostname, &dkim, mail_domain),
-    ];
-    if let Some(message) = &message {
-        let parameters = DmarcParameters::new(message, &dkim, mail_domain, spf);
-        let dmarc = authenticator.verify_dmarc(parameters).await;
-        found.push(dmarc_finding(
-            hostname,
-            &dmarc,
-            from_fields > 1 || author_domains(&message.from) > 1,
-        ));
-    }
-    found
+        dmarc_finding(hostname, &dmarc, ambiguous),
+    ]
+}
+
+/// Leaves only as many signatures, and errors of signatures, as may cost us work and room.
+fn bounded(mut message: AuthenticatedMessage<'_>) -> AuthenticatedMessage<'_> {
+    let fields = message.headers.len();
+    let mut comparisons = 0_usize;
+    message.errors.truncate(SIGNATURES);
+    message.dkim_headers.truncate(SIGNATURES);
+    message.dkim_headers.retain(|signature| {
+        comparisons = comparisons.saturating_add(signature.header.h.len().saturating_mul(fields));
+        comparisons <= COMPARISONS
+    });
+    message
+}
+
+async fn spf_in_time(check: impl Future<Output = SpfOutput>, identity: &str) -> SpfOutput {
+    tokio::time::timeout(PART, check).await.unwrap_or_else(|_| {
+        let domain = identity.rsplit_once('@').map_or(identity, |(_, domain)| domain);
+        SpfOutput::new(domain.to_owned()).with_result(SpfResult::TempError)
+    })
+}
+
+fn dkim_out_of_time<'x>(message: &'x AuthenticatedMessage<'x>) -> Vec<DkimOutput<'x>> {
+    let late = || Error::Dns(DnsError::Resolver("no answer in time".to_owned()));
+    message
+        .dkim_headers
+        .iter()
+        .map(|signature| DkimOutput::temp_err(late()).with_signature(&signature.header))
+        .collect()
+}
+
+fn from_fields(message: &AuthenticatedMessage<'_>) -> usize {
+    let is_from = |name: &[u8]| name.trim_ascii().eq_ignore_ascii_case(b"from");
+    message.headers.iter().filter(|(name, _)| is_from(name)).count()
 }
 
 fn spf_finding(
@@ -256,14 +293,23 @@ fn dmarc_finding(hostname: &str, dmarc: &DmarcOutput, ambiguous: bool) -> (Check
     (CheckName::Dmarc, seen, evidence)
 }
 
-/// The parts after the authserv-id.
+/// The parts after the authserv-id. Of a line that is too long only the result stays.
 fn parts(results: &AuthenticationResults<'_>) -> String {
     let mut field = Vec::new();
     results.write_header(&mut field);
     let field = String::from_utf8_lossy(&field).into_owned();
-    field
-        .split_once(';')
-        .map_or(String::new(), |(_, parts)| format!(";{}", parts.trim_end()))
+    field.split_once(';').map_or(String::new(), |(_, parts)| {
+        bounded_lines(&format!(";{}", parts.trim_end()))
+    })
+}
+
+fn bounded_lines(parts: &str) -> String {
+    let lines = parts.split("\r\n\t").map(|line| match line.split_once(' ') {
+        Some((result, _)) if line.len() > RESULT_LINE && line.ends_with(';') => format!("{result};"),
+        Some((result, _)) if line.len() > RESULT_LINE => result.to_owned(),
+        _ => line.to_owned(),
+    });
+    lines.collect::<Vec<_>>().join("\r\n\t")
 }
 
 /// Distinct domains in From, ASCII case aside.
@@ -284,4 +330,49 @@ fn same_or_below(domain: &str, parent: &str) -> bool {
         || domain
             .strip_suffix(&parent)
             .is_some_and(|head| head.ends_with('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn signature(names: usize) -> String {
+        let names = vec!["x"; names].join(":");
+        format!("DKIM-Signature: v=1; a=rsa-sha256; d=a.example; s=s; h={names}; bh=AAAA; b=AAAA\r\n")
+    }
+
+    #[test]
+    fn signatures_that_cost_too_much_are_not_verified() {
+        let signatures = |header: String| {
+            let message = header + "From: a@a.example\r\n\r\nx\r\n";
+            bounded(AuthenticatedMessage::parse(message.as_bytes()).unwrap())
+                .dkim_headers
+                .len()
+        };
+        assert_eq!(signatures(signature(3)), 1);
+        assert_eq!(signatures(signature(3).repeat(SIGNATURES + 1)), SIGNATURES);
+        assert_eq!(signatures(signature(2000) + &"x:\r\n".repeat(2000)), 0);
+        assert_eq!(
+            signatures(signature(3) + &signature(2000) + &"x:\r\n".repeat(2000)),
+            1
+        );
+    }
+
+    #[test]
+    fn broken_signatures_make_no_endless_field() {
+        let message = "DKIM-Signature: v=2\r\n".repeat(10_000) + "From: a@a.example\r\n\r\n";
+        let message = bounded(AuthenticatedMessage::parse(message.as_bytes()).unwrap());
+        assert_eq!(message.errors.len(), SIGNATURES);
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_keeps_its_result() {
+        let long = "d".repeat(RESULT_LINE);
+        assert_eq!(
+            bounded_lines(&format!(
+                ";\r\n\tdkim=pass header.d={long} header.s=s;\r\n\tdkim=pass header.d=a.example;\r\n\tspf=none smtp.helo={long}"
+            )),
+            ";\r\n\tdkim=pass;\r\n\tdkim=pass header.d=a.example;\r\n\tspf=none"
+        );
+    }
 }
