@@ -205,9 +205,10 @@ fn time(unix_millis: u64) -> String {
 
 /// Text of others on one line of ours: it must not begin new lines or fields.
 fn line(text: &str) -> String {
-    text.chars()
+    // In octets: a line with its field's name must stay below the 998 of RFC 5322 2.1.1.
+    text[..text.floor_char_boundary(900)]
+        .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
-        .take(900)
         .collect()
 }
 

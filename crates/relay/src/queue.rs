@@ -134,11 +134,18 @@ fn sockets(passed: Vec<Inherited>) -> anyhow::Result<Sockets> {
 /// Two processes that append to one spool would destroy it.
 fn lock_spool(spool: &Path) -> anyhow::Result<File> {
     let whose = "state-directory must be on a disk that the queue's user may write to";
+    let made = !spool.exists();
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(spool)
         .with_context(|| format!("cannot make the spool {}; {whose}", spool.display()))?;
+    if made && let Some(parent) = spool.parent() {
+        // The spool's own name must survive a power cut, too.
+        File::open(parent)
+            .and_then(|directory| directory.sync_all())
+            .with_context(|| format!("cannot flush {}; {whose}", parent.display()))?;
+    }
     let path = spool.join("lock");
     let lock = File::options()
         .create(true)
@@ -255,7 +262,7 @@ async fn serve(
     for (id, live) in recovered.messages {
         manager.insert(id, live.location, live.message);
     }
-    let manager = tokio::spawn(manager.run());
+    let mut manager = tokio::spawn(manager.run());
     let mut listeners = tokio::task::JoinSet::new();
     for (provenance, socket) in sockets.handover {
         let intake = Intake {
@@ -291,7 +298,17 @@ async fn serve(
             version: env!("CARGO_PKG_VERSION").into(),
         },
     );
-    stop.wait().await;
+    // Without the manager nothing is delivered, without the writer nothing taken: then the process ends, and is
+    // started again.
+    let fault = tokio::select! {
+        () = stop.wait() => None,
+        _ = &mut manager => Some("the queue's manager ended by a fault"),
+        () = worker.store.closed() => Some("the spool's writer ended by a fault"),
+        Some(_) = listeners.join_next() => Some("a listener ended by a fault"),
+    };
+    if let Some(fault) = fault {
+        bail!("{fault}; the journal says more");
+    }
     service::stopping();
     events.emit(
         None,

@@ -57,19 +57,31 @@ impl Mx {
         let name = absolute(domain)?;
         match self.resolver.lookup(name, RecordType::MX).await {
             Ok(lookup) => {
-                let records = lookup.answers().iter().filter_map(|record| match &record.data {
-                    RData::MX(mx) => Some((mx.preference, mx.exchange.to_ascii())),
-                    _ => None,
-                });
-                choose(domain, records.collect(), own)
+                let records: Vec<_> = lookup
+                    .answers()
+                    .iter()
+                    .filter_map(|record| match &record.data {
+                        RData::MX(mx) => Some((mx.preference, mx.exchange.to_ascii())),
+                        _ => None,
+                    })
+                    .collect();
+                // An alias only: its target has no MX records.
+                if records.is_empty() {
+                    return self.itself(domain, own).await;
+                }
+                choose(domain, records, own)
             }
             Err(error) if error.is_nx_domain() => Err(reasons::no_mail_host(domain)),
-            // The implicit MX: the domain itself, if it has an address.
-            Err(error) if error.is_no_records_found() => match self.lookup(domain).await {
-                Ok(addresses) if addresses.is_empty() => Err(reasons::no_mail_host(domain)),
-                Ok(_) => choose(domain, vec![(0, domain.to_owned())], own),
-                Err(error) => Err(reasons::dns_failed(domain, error)),
-            },
+            Err(error) if error.is_no_records_found() => self.itself(domain, own).await,
+            Err(error) => Err(reasons::dns_failed(domain, error)),
+        }
+    }
+
+    /// The implicit MX: the domain itself, if it has an address.
+    async fn itself(&self, domain: &str, own: &str) -> Result<Vec<Host>, Reply> {
+        match self.lookup(domain).await {
+            Ok(addresses) if addresses.is_empty() => Err(reasons::no_mail_host(domain)),
+            Ok(_) => choose(domain, vec![(0, domain.to_owned())], own),
             Err(error) => Err(reasons::dns_failed(domain, error)),
         }
     }

@@ -1,7 +1,8 @@
 //! The I/O around [`postern_smtp::client`]: one connection, one transaction, then QUIT.
 //!
 //! Time-outs are those of RFC 5321 4.5.3.2: 5 minutes for the greeting and most replies, 3 minutes for a block of
-//! content to be taken, 10 minutes for the reply to the final dot, which is when the other side takes over.
+//! content to be taken, 10 minutes for the reply to the final dot, which is when the other side takes over. They are
+//! for silence; a host that trickles is given up after [`TRICKLE`].
 
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use postern_smtp::client::{Config, Envelope, Failure, Outcome, Session, Step};
 use postern_smtp::replies;
 use postern_smtp::reply::Reply;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use super::content::Content;
@@ -18,6 +20,8 @@ use crate::queue::reasons;
 const REPLY: Duration = Duration::from_mins(5);
 const BLOCK: Duration = Duration::from_mins(3);
 const FINAL: Duration = Duration::from_mins(10);
+/// Waiting without a step forward, however many octets come meanwhile: one reply to a group of commands may be many.
+const TRICKLE: Duration = Duration::from_mins(30);
 const HANDSHAKE: Duration = Duration::from_mins(1);
 /// Nobody waits longer for the goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -109,13 +113,20 @@ impl Exchange<'_> {
         let mut envelope = Some(envelope);
         let mut received = Vec::new();
         let mut wait = REPLY;
+        let mut patience = Instant::now() + TRICKLE;
         loop {
             let mut input = &received[..];
             let step = connection.session.input(&mut input);
             let taken = received.len() - input.len();
             received.drain(..taken);
+            if !matches!(step, Step::NeedInput) {
+                patience = Instant::now() + TRICKLE;
+            }
             match step {
-                Step::NeedInput => read(&mut connection.stream, &mut received, wait).await?,
+                Step::NeedInput => {
+                    let left = patience.saturating_duration_since(Instant::now());
+                    read(&mut connection.stream, &mut received, wait.min(left)).await?;
+                }
                 Step::Send(octets) => write(&mut connection.stream, &octets).await?,
                 Step::StartTls => self.encrypt(connection).await?,
                 Step::Ready => match envelope.take() {

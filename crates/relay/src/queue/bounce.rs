@@ -101,10 +101,10 @@ pub fn notification(
         withheld,
     });
     let smtputf8 = !to.is_ascii() || failed.iter().any(|failed| !failed.address.is_ascii());
-    Ok(Some((
-        own_message(identity, &message.envelope.trace, to, smtputf8, octets.len(), now),
-        octets,
-    )))
+    let mut own = own_message(identity, &message.envelope.trace, to, smtputf8, octets.len(), now);
+    // A host without 8BITMIME must still get what is plain ASCII.
+    own.envelope.eight_bit = !octets.is_ascii();
+    Ok(Some((own, octets)))
 }
 
 /// A message of our own: null reverse-path, and no notification about it (RFC 3461 6.1).

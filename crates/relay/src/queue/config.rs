@@ -112,10 +112,19 @@ pub struct Route {
 pub struct Queue {
     /// Seconds between attempts; the last repeats.
     pub retry: Vec<u64>,
-    /// Seconds until a recipient is given up.
+    /// Seconds until a recipient is given up, but not before it was tried as often as `retry` has entries: a clock that
+    /// is set forward by years must not fail all mail at once.
     pub expire: u64,
     /// Connections to one destination at a time.
     pub concurrency_per_destination: usize,
+}
+
+impl Queue {
+    /// Milliseconds of the longest wait between two attempts.
+    pub fn longest_wait(&self) -> u64 {
+        let seconds = self.retry.iter().max().copied().unwrap_or(3600);
+        seconds.saturating_mul(1000)
+    }
 }
 
 impl Default for Queue {

@@ -16,7 +16,7 @@ use super::router::{Destination, Router};
 use super::schedule::Job;
 use super::store::{Store, message_record, outcome_record};
 use super::{mail, reasons};
-use crate::deliver::content::Content;
+use crate::deliver::content::{Content, ContentError};
 use crate::deliver::hop::Hop;
 use crate::deliver::{Attempt, Courier};
 use crate::dkim::Signers;
@@ -24,7 +24,7 @@ use crate::dsn::Failed;
 use crate::events::{Events, rfc3339_millis, unix_millis};
 use crate::spool::body::Stored;
 use crate::spool::writer::{Body, Record};
-use crate::spool::{Location, MessageId, Status, StoredMessage, StoredOutcome};
+use crate::spool::{Location, MessageId, SpoolError, Status, StoredMessage, StoredOutcome};
 
 /// Wait before the spool is asked again to record what has happened already.
 const RECORD_AGAIN: Duration = Duration::from_secs(2);
@@ -69,6 +69,20 @@ pub struct Finished {
     pub queued: Option<Queued>,
 }
 
+/// Why a message cannot be sent now.
+enum NotReady {
+    /// The spool does not give it.
+    Unreadable(Reply),
+    /// It was read and cannot be signed.
+    Unsigned(Arc<Stored>, Reply),
+}
+
+impl NotReady {
+    fn unreadable(error: SpoolError) -> Self {
+        Self::Unreadable(reasons::damaged(error))
+    }
+}
+
 impl Worker {
     /// Does a job.
     pub async fn run(self: Arc<Self>, job: Job) -> Finished {
@@ -78,8 +92,20 @@ impl Worker {
         });
         let (stored, content) = match ready.await {
             Ok(Ok(ready)) => ready,
-            Ok(Err(reply)) => return self.unreadable(job, &reply),
-            Err(error) => return self.unreadable(job, &reasons::damaged(error)),
+            Ok(Err(NotReady::Unreadable(reply))) => {
+                self.store.mark_damaged(job.location.segment);
+                return self.postpone(job, &reply);
+            }
+            Ok(Err(NotReady::Unsigned(stored, reply))) => {
+                let outcomes = vec![Outcome::Transient(reply); job.recipients.len()];
+                let attempt = Attempt {
+                    outcomes,
+                    host: None,
+                    tls: None,
+                };
+                return self.conclude(job, &stored, &attempt).await;
+            }
+            Err(error) => return self.postpone(job, &reasons::fault(error)),
         };
         let indexes: Vec<u32> = job.recipients.iter().map(|(index, _)| *index).collect();
         let attempt = match (
@@ -112,13 +138,17 @@ impl Worker {
     }
 
     /// Opens, checks and signs. Blocks.
-    fn make_ready(&self, job: &Job) -> Result<(Arc<Stored>, Content), Reply> {
-        let stored = Arc::new(self.store.message(job.location).map_err(reasons::damaged)?);
+    fn make_ready(&self, job: &Job) -> Result<(Arc<Stored>, Content), NotReady> {
+        let stored = self.store.message(job.location).map_err(NotReady::unreadable)?;
+        let stored = Arc::new(stored);
         let signers = self.signers.as_ref().filter(|_| job.destination.sign);
         let Some(signers) = signers else {
             return Ok((stored.clone(), Content::plain(stored)));
         };
-        let (content, signed) = Content::signed(stored.clone(), signers).map_err(reasons::cannot_sign)?;
+        let (content, signed) = Content::signed(stored.clone(), signers).map_err(|error| match error {
+            ContentError::Spool(error) => NotReady::unreadable(error),
+            ContentError::Dkim(error) => NotReady::Unsigned(stored.clone(), reasons::cannot_sign(error)),
+        })?;
         if let Some(signed) = signed {
             let kind = EventKind::Signed {
                 domain: signed.domain,
@@ -133,9 +163,9 @@ impl Worker {
         Ok((stored, content))
     }
 
-    /// The message cannot be read now: it is tried again until its time runs out, and its segment is kept.
-    fn unreadable(&self, job: Job, reply: &Reply) -> Finished {
-        self.store.mark_damaged(job.location.segment);
+    /// The message cannot be read now, or an attempt ended by a fault. It is tried again until its time runs out, and
+    /// then once more after each start: nothing is recorded, because nothing is known.
+    pub fn postpone(&self, job: Job, reply: &Reply) -> Finished {
         self.events.emit(
             None,
             Some(&job.id.to_string()),
@@ -160,7 +190,8 @@ impl Worker {
         }
     }
 
-    /// When a recipient is tried again after a transient failure; `None` when its time has run out.
+    /// When a recipient is tried again after a transient failure; `None` when its time has run out and it was tried as
+    /// often as there are waiting times.
     fn again(&self, arrived: u64, attempts: u32, reply: &Reply, now: u64) -> Option<Status> {
         let step = usize::try_from(attempts)
             .unwrap_or(usize::MAX)
@@ -168,7 +199,9 @@ impl Worker {
         let wait = self.queue.retry.get(step).copied().unwrap_or(3600);
         let at = now + wait * 1000;
         let text = reply.to_string().into();
-        (at <= arrived + self.queue.expire * 1000).then_some(Status::Due {
+        let in_time = at <= arrived.saturating_add(self.queue.expire.saturating_mul(1000));
+        let tried_little = (attempts as usize) + 1 < self.queue.retry.len();
+        (in_time || tried_little).then_some(Status::Due {
             at,
             attempts: attempts + 1,
             reply: text,

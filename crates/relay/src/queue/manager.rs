@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::job::{Finished, Queued, Worker};
 use super::provenance::Provenance;
+use super::reasons;
 use super::router::{Destination, Router};
 use super::schedule::Schedule;
 use crate::events::unix_millis;
@@ -100,8 +101,14 @@ impl Manager {
     pub async fn run(mut self) {
         let mut compaction = tokio::time::interval(COMPACTION);
         let mut deadline = None;
+        // At the start too: the clock may have been put back while the process did not run.
+        let mut last = u64::MAX;
         loop {
             let now = unix_millis(SystemTime::now());
+            if now < last {
+                self.schedule.not_after(now + self.worker.queue.longest_wait());
+            }
+            last = now;
             if self.draining.is_none() {
                 self.start(now);
             } else {
@@ -139,7 +146,11 @@ impl Manager {
         while let Some(job) = self.schedule.next(now) {
             let (worker, sender) = (self.worker.clone(), self.sender.clone());
             tokio::spawn(async move {
-                let finished = worker.run(job).await;
+                // A fault in one attempt must neither keep its place for ever nor end the others.
+                let finished = match tokio::spawn(worker.clone().run(job.clone())).await {
+                    Ok(finished) => finished,
+                    Err(fault) => worker.postpone(job, &reasons::fault(fault)),
+                };
                 let _ = sender.send(Command::Finished(Box::new(finished)));
             });
         }

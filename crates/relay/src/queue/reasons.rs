@@ -80,6 +80,11 @@ pub fn damaged(error: impl Display) -> Reply {
     )
 }
 
+/// A fault of this program.
+pub fn fault(error: impl Display) -> Reply {
+    Reply::new(451, (4, 3, 0), format!("the attempt ended by a fault: {error}"))
+}
+
 /// Signing failed.
 pub fn cannot_sign(error: impl Display) -> Reply {
     Reply::new(451, (4, 7, 5), format!("the message cannot be signed: {error}"))

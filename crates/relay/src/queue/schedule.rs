@@ -183,6 +183,21 @@ impl Schedule {
         self.due.peek().map(|Reverse((at, ..))| *at)
     }
 
+    /// Nothing waits beyond `latest`: what was to be tried later is due then. For a clock that was put back, so that mail
+    /// does not wait until the old time comes again.
+    pub fn not_after(&mut self, latest: u64) {
+        for (id, entry) in &mut self.entries {
+            for (to, status) in &mut entry.recipients {
+                if let Status::Due { at, .. } = status
+                    && *at > latest
+                {
+                    *at = latest;
+                    self.due.push(Reverse((latest, *id, *to)));
+                }
+            }
+        }
+    }
+
     /// A job has ended with these news. True where the message is done and forgotten.
     pub fn finish(&mut self, id: MessageId, to: DestinationId, news: Vec<(u32, Status)>) -> bool {
         self.active = self.active.saturating_sub(1);

@@ -119,3 +119,19 @@ fn a_place_that_a_vanished_message_waited_for_goes_to_the_next() {
     schedule.finish(first.id, first.to, vec![(0, Status::Delivered)]);
     assert_eq!(schedule.next(0).unwrap().id, MessageId(3));
 }
+
+#[test]
+fn a_clock_that_is_put_back_does_not_hold_mail_for_years() {
+    let year = 31_536_000_000;
+    let mut schedule = Schedule::new(10, 10);
+    insert(
+        &mut schedule,
+        1,
+        vec![(to("a"), due(year, 1)), (to("b"), due(40, 1))],
+    );
+    schedule.not_after(100);
+    assert_eq!(schedule.next(50).map(|job| job.recipients), Some(vec![(1, 1)]));
+    assert_eq!(schedule.next(99), None);
+    assert_eq!(schedule.next(100).map(|job| job.recipients), Some(vec![(0, 1)]));
+    assert_eq!(schedule.next(2 * year), None, "it is tried once, not twice");
+}

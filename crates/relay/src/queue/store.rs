@@ -132,6 +132,11 @@ impl Store {
         lock(&self.segments).damaged.insert(segment);
     }
 
+    /// Waits until nothing can be appended any more, which happens only by a fault of the writer.
+    pub async fn closed(&self) {
+        self.writer.closed().await;
+    }
+
     /// Octets of all segments.
     pub fn octets(&self) -> u64 {
         lock(&self.segments).octets.values().sum()
@@ -167,10 +172,17 @@ impl Store {
                 source,
             }
         };
-        if damaged {
-            std::fs::rename(&file.path, file.path.with_extension("damaged")).map_err(failed("rename"))?;
+        let (operation, done) = if damaged {
+            let aside = file.path.with_extension("damaged");
+            ("rename", std::fs::rename(&file.path, aside))
         } else {
-            std::fs::remove_file(&file.path).map_err(failed("remove"))?;
+            ("remove", std::fs::remove_file(&file.path))
+        };
+        // The writer takes a segment away itself when its first write fails; that must not hold up those behind it.
+        if let Err(error) = done
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(failed(operation)(error));
         }
         Directory::open(&self.directory)
             .and_then(|mut disk| disk.sync())
@@ -204,4 +216,28 @@ pub fn outcome_record(id: MessageId, outcome: &StoredOutcome) -> serde_json::Res
         meta: serde_json::to_vec(outcome)?,
         body: Body::none(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A full disk makes the writer take a new segment away again.
+    #[tokio::test]
+    async fn a_segment_that_is_gone_already_does_not_hold_up_the_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, _, _) = Store::open(directory.path()).unwrap();
+        for number in [3, 4] {
+            let path = directory.path().join(segment_name(number, 1));
+            lock(&store.segments)
+                .files
+                .insert(number, SegmentFile { path, salt: 1 });
+        }
+        assert_eq!(store.oldest_closed(), Some(3));
+        store.remove(3).unwrap();
+        assert_eq!(store.oldest_closed(), None);
+        store.mark_damaged(4);
+        store.remove(4).unwrap();
+        assert!(lock(&store.segments).files.is_empty());
+    }
 }

@@ -102,11 +102,13 @@ impl Stored {
         Ok(octets)
     }
 
-    /// The header section with the empty line, cut at `limit` octets.
+    /// The header section with the empty line; of one beyond `limit` octets the whole lines below it.
     pub fn header(&self, limit: usize) -> Result<Vec<u8>, SpoolError> {
         let mut octets = self.read(0, limit)?;
         if let Some(end) = octets.windows(4).position(|window| window == b"\r\n\r\n") {
             octets.truncate(end + 4);
+        } else if let Some(end) = octets.windows(2).rposition(|window| window == b"\r\n") {
+            octets.truncate(end + 2);
         }
         Ok(octets)
     }

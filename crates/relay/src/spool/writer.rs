@@ -165,6 +165,11 @@ impl Writer {
         Ok((Self { requests }, thread))
     }
 
+    /// Waits for the end of the thread; while a writer lives it ends only by a fault.
+    pub async fn closed(&self) {
+        self.requests.closed().await;
+    }
+
     /// Appends records; they are in the log in this order, and durable when this returns.
     pub async fn append(&self, records: Vec<Record>) -> Answer {
         let (answer, answered) = oneshot::channel();
