@@ -99,7 +99,7 @@ trusted-addresses = {app_servers}
 trusted-names = [{internal_name}]
 relay-for = \"any\"
 authentication = \"client-certificate\"
-checks = []
+checks = [\"virus\"]
 {greylist}
 [spam]
 socket = \"/run/spamd/spamd.sock\"
