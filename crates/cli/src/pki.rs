@@ -13,7 +13,6 @@ use rcgen::{
 
 use crate::{files, site};
 
-const DAY: Duration = Duration::from_hours(24);
 const YEARS_10: Duration = Duration::from_hours(24 * 3652);
 
 /// A certificate and its key, PEM.
@@ -58,8 +57,8 @@ pub(crate) fn init(site_file: &Path, out: &Path) -> Result<()> {
 
 fn dated(mut params: CertificateParams) -> CertificateParams {
     let now = SystemTime::now();
-    // A day back: a node's clock may lag before it is set.
-    params.not_before = (now - DAY).into();
+    // Long ago: a node whose clock lost its time starts years back, and must still know the others.
+    params.not_before = (now - YEARS_10).into();
     params.not_after = (now + YEARS_10).into();
     params
 }

@@ -172,6 +172,8 @@ fn change_copy<T>(
     change: impl FnOnce(&Connection) -> rusqlite::Result<T>,
 ) -> Result<T> {
     let before = files::read_if_there(db)?.unwrap_or_default();
+    // The journal of a change that a power cut broke off belongs to a copy that is gone.
+    drop(std::fs::remove_file(files::sibling(beside, "-journal")));
     files::write(beside, 0o640, &before)?;
     let mut connection = Connection::open(beside)?;
     connection
