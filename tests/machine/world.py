@@ -172,12 +172,17 @@ class World:
                                      f"{timeout} s; see {self.nodes[name].journal}")
             time.sleep(0.5)
 
-    def trace(self, title, first, queue_id):
-        """The message's way over both nodes, as text."""
+    def trace(self, title, first, queue_id, timeout=30):
+        """The message's way over both nodes, as text, once its first node is done with it."""
+        self.wait_events(first, lambda e: e["event"] == "removed" and e.get("id") == queue_id,
+                         timeout=timeout)
         nodes = {name: self.events(name) for name in self.nodes}
         return trace.render(title, trace.follow(nodes, first, queue_id))
 
-    def refusal(self, title, node, wanted):
+    def refusal(self, title, node, wanted, count=1):
+        """What the connection did whose `refused` event satisfies `wanted`, the newest of at least
+        `count`, as text."""
+        self.wait_events(node, lambda e: e["event"] == "refused" and wanted(e), count)
         found = trace.refusal(self.events(node), wanted)
         return trace.render(title, [(node, event) for event in found])
 

@@ -17,9 +17,17 @@ KEYS = [b"\r", b"q", b"Q", b"\x1b", b"\x03", b"\x04", b"\x1a", b"\x1c", b":q!\r"
 NOT_HERE = re.compile(r"login:|password:|emergency mode|[#$] $|sulogin|bash|panicked", re.IGNORECASE)
 
 
+class Screen(pyte.Screen):
+    """Takes a cursor position with a number too many: QEMU's log may hold an octet twice, when a
+    client comes to the line or leaves it. The console writes everything again every 20 seconds."""
+
+    def cursor_position(self, *numbers, **options):
+        super().cursor_position(*numbers[:2], **options)
+
+
 def screen(node):
     """The screen as it is now, as text lines."""
-    terminal = pyte.Screen(COLUMNS, LINES)
+    terminal = Screen(COLUMNS, LINES)
     stream = pyte.ByteStream(terminal)
     stream.feed(node.console.read_bytes())
     return [line.rstrip() for line in terminal.display]

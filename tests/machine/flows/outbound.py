@@ -83,9 +83,10 @@ def run(world):
     world.say(world.trace("c. app server → internal → gateway → outside MX", "internal",
                           queued[-1]["id"]))
 
-    # The matrix also lets the app server hand over to the gateway itself (TLS required there).
+    # The matrix also lets the app server hand over to the gateway itself (TLS required there, with
+    # the certificate that the site's own authority gave the node).
     direct = messages.build(messages.APP, RECIPIENT, "Rechnung, on its own way", "Rechnung\n")
-    with clients.session(world.networks["app"], network.GATEWAY_DMZ, world.authority(),
+    with clients.session(world.networks["app"], network.GATEWAY_DMZ, world.site.pki / "ca.crt",
                          helo="app.example.org", server_name="mx1.example.org") as client:
         outcome = clients.send(client, messages.APP, RECIPIENT, direct)
     assert outcome.accepted, f"the gateway refused the app server: {outcome}"
