@@ -220,9 +220,10 @@ fn unreachable_from_outside(address: IpAddr) -> Option<&'static str> {
     }
 }
 
-/// A size in octets: a whole number with `KiB`, `MiB` or `GiB`; 64 KiB (RFC 5321 section 4.5.3.1.7) to 1 GiB.
+/// A size in octets: a whole number with `KiB`, `MiB` or `GiB`; 64 KiB (RFC 5321 section 4.5.3.1.7) to 128 MiB,
+/// which clamd's StreamMaxLength and the memory of smtpd's unit leave room for.
 pub(crate) fn size(text: &str) -> Result<u64, Fault> {
-    let remedy = "write a size from \"64KiB\" to \"1GiB\", such as \"50MiB\"";
+    let remedy = "write a size from \"64KiB\" to \"128MiB\", such as \"50MiB\"";
     let number = |unit: &str, factor: u64| {
         text.strip_suffix(unit)?
             .trim_end()
@@ -234,7 +235,7 @@ pub(crate) fn size(text: &str) -> Result<u64, Fault> {
         .or_else(|| number("MiB", 1 << 20))
         .or_else(|| number("GiB", 1 << 30))
         .ok_or_else(|| Fault::new(format!("`{text}` is not a size"), remedy))?;
-    if (64 << 10..=1 << 30).contains(&octets) {
+    if (64 << 10..=128 << 20).contains(&octets) {
         return Ok(octets);
     }
     Err(Fault::new(format!("the size `{text}` is out of range"), remedy))

@@ -82,6 +82,10 @@ impl TransportProtocol for Bounded<'_> {
     }
 }
 
+/// What clamd finds when its time (MaxScanTime) is up. The message was not scanned to its end, and nothing was found in it:
+/// that is no answer, which defers, and not a virus, which would refuse for good.
+const OUT_OF_TIME: &str = "Heuristics.Limits.Exceeded.MaxScanTime";
+
 /// Reads `stream: OK` and `stream: NAME FOUND`.
 pub fn parse(answer: &[u8]) -> Result<Scanned, ClamdError> {
     let text = String::from_utf8_lossy(answer);
@@ -92,6 +96,7 @@ pub fn parse(answer: &[u8]) -> Result<Scanned, ClamdError> {
         return Ok(Scanned::Clean);
     }
     match result.strip_suffix(" FOUND") {
+        Some(name) if name.starts_with(OUT_OF_TIME) => Err(refused()),
         Some(name) if !name.is_empty() => Ok(Scanned::Found(
             name.chars().filter(char::is_ascii_graphic).take(200).collect(),
         )),
@@ -123,6 +128,7 @@ mod tests {
             b"OK\0",
             b"stream: \0",
             b"stream:  FOUND\0",
+            b"stream: Heuristics.Limits.Exceeded.MaxScanTime FOUND\0",
             b"stream: OK OK\0",
             b"INSTREAM size limit exceeded. ERROR\0",
             b"stream: Can't allocate memory ERROR\0",
