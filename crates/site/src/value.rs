@@ -221,7 +221,7 @@ fn unreachable_from_outside(address: IpAddr) -> Option<&'static str> {
 }
 
 /// A size in octets: a whole number with `KiB`, `MiB` or `GiB`; 64 KiB (RFC 5321 section 4.5.3.1.7) to 128 MiB,
-/// which clamd's StreamMaxLength and the memory of smtpd's unit leave room for.
+/// which clamd's `StreamMaxLength` and the memory of smtpd's unit leave room for.
 pub(crate) fn size(text: &str) -> Result<u64, Fault> {
     let remedy = "write a size from \"64KiB\" to \"128MiB\", such as \"50MiB\"";
     let number = |unit: &str, factor: u64| {
