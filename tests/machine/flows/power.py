@@ -21,15 +21,19 @@ import network
 import site_files
 
 ENOUGH = 4          # 250s in each stream before the cut
+# Seconds between the messages of a stream. What leaves is not scanned: without a pause it would take
+# all of an emulated gateway's time, and the scanners none.
+PAUSE = {"inbound": 0.2, "outbound": 2.0}
 RECIPIENT = "dave@destination.example"
 
 
 class Stream(threading.Thread):
     """Sends message after message until told to stop; `accepted` holds the Message-IDs with a 250."""
 
-    def __init__(self, connect, sender, recipient):
+    def __init__(self, connect, sender, recipient, pause):
         super().__init__(daemon=True)
         self.connect, self.sender, self.recipient = connect, sender, recipient
+        self.pause = pause
         self.accepted, self.trouble, self.stopping = [], [], threading.Event()
 
     def run(self):
@@ -60,8 +64,8 @@ def streams(world):
     def from_app():
         return logged_in(world)
 
-    return (Stream(from_outside, "bob@bulk.example", messages.ALICE),
-            Stream(from_app, messages.APP, RECIPIENT))
+    return (Stream(from_outside, "bob@bulk.example", messages.ALICE, PAUSE["inbound"]),
+            Stream(from_app, messages.APP, RECIPIENT, PAUSE["outbound"]))
 
 
 class logged_in:
