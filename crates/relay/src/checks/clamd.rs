@@ -82,7 +82,7 @@ impl TransportProtocol for Bounded<'_> {
     }
 }
 
-/// What clamd finds when its time (MaxScanTime) is up. The message was not scanned to its end, and nothing was found in it:
+/// What clamd finds when its time (`MaxScanTime`) is up. The message was not scanned to its end, and nothing was found in it:
 /// that is no answer, which defers, and not a virus, which would refuse for good.
 const OUT_OF_TIME: &str = "Heuristics.Limits.Exceeded.MaxScanTime";
 
