@@ -70,8 +70,8 @@ def import_site(tree, name, site):
 def run_relay_test():
     """The relay's own client code against these very daemons; returns cargo's exit status."""
     done = subprocess.run(
-        ["cargo", "test", "--offline", "--release", "-p", "postern-relay",
-         "--features", "component-tests", "--test", "components"],
+        ["cargo", "test", "--offline", "--release", "--workspace",
+         "--features", "postern-relay/component-tests", "--test", "components"],
         cwd=here.TOP, env={**os.environ, "POSTERN_TEST_CLAMD": "/run/clamav/clamd.sock",
                       "POSTERN_TEST_SPAMD": "/run/spamd/spamd.sock"})
     return done.returncode
