@@ -130,9 +130,13 @@ def start_daemons(trees, site):
         with contextlib.suppress(OSError):
             return here.ask("/run/clamav/clamd.sock", b"zPING\0", end=False) == b"PONG\0"
 
+    def pongs():
+        with contextlib.suppress(OSError):
+            return b"PONG" in here.ask("/run/spamd/spamd.sock", b"PING SPAMC/1.5\r\n\r\n")
+
     import_site(gateway, "gateway", site)
     up(gateway, "postern-clamd.service", pings)
-    up(gateway, "postern-spamd.service", lambda: os.path.exists("/run/spamd/spamd.pid"))
+    up(gateway, "postern-spamd.service", pongs)
     up(gateway, "postern-unbound.service", lambda: here.listens(53))
     # Both nodes render to /run/postern: keep the gateway's for a later check.
     os.rename("/run/postern", "/run/postern-gateway")
