@@ -32,7 +32,7 @@ programs:
 
 images: programs
 	@.ci/install images
-	@tests/run step "build both node images" images images/build gateway internal
+	@tests/run step "build both node images" image-build images/build gateway internal
 
 clean:
 	rm -rf $(BUILD) $(TARGET)
