@@ -110,7 +110,9 @@ class Imap(imaplib.IMAP4_SSL):
 
     def numbers(self, *criteria):
         """The messages of the inbox, by sequence number."""
-        self.select("INBOX", readonly=True)
+        status, found = self.select("INBOX", readonly=True)
+        if status != "OK":
+            raise imaplib.IMAP4.error(f"SELECT: {found[0].decode()}")
         status, found = self.search(None, *criteria)
         if status != "OK":
             raise imaplib.IMAP4.error(f"SEARCH: {found}")
