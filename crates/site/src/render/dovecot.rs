@@ -40,7 +40,7 @@ mail_uid = vmail
 mail_gid = vmail
 first_valid_uid = 3020
 last_valid_uid = 3020
-mail_fsync = optimized
+mail_fsync = always
 recipient_delimiter = +
 
 namespace inbox {
