@@ -127,18 +127,25 @@ pub(crate) fn directory_if_missing(path: &Path) -> Result<()> {
     }
 }
 
-/// Makes `contents` all that `directory` holds, in one step that a power cut cannot halve. What it held before goes to
-/// `previous` if that is given. Returns false, having written nothing, where it holds exactly that already.
-pub(crate) fn replace_directory(
-    path: &Path,
-    mode: u32,
-    contents: &Contents,
-    previous: Option<&Path>,
-) -> Result<bool> {
-    if holds(path, contents)? {
-        return Ok(false);
+/// Makes `contents` all that `path` holds, in one step that a power cut cannot halve. Returns false, having written
+/// nothing, where it holds exactly that already.
+pub(crate) fn replace_directory(path: &Path, mode: u32, contents: &Contents) -> Result<bool> {
+    stage_directory(path, mode, contents)?.commit(None)
+}
+
+/// A directory written whole and flushed beside its place; absent where the place holds exactly that already.
+pub(crate) struct StagedDirectory {
+    path: PathBuf,
+    beside: Option<PathBuf>,
+}
+
+/// Writes `contents` beside `path`. All that can fail for want of room fails here, before anything is changed.
+pub(crate) fn stage_directory(path: &Path, mode: u32, contents: &Contents) -> Result<StagedDirectory> {
+    let path = path.to_owned();
+    if holds(&path, contents)? {
+        return Ok(StagedDirectory { path, beside: None });
     }
-    let beside = sibling(path, ".new");
+    let beside = sibling(&path, ".new");
     remove_directory(&beside)?;
     directory(&beside, mode)?;
     for (name, (mode, data)) in contents {
@@ -146,21 +153,39 @@ pub(crate) fn replace_directory(
             .with_context(|| format!("cannot write {}", path.join(name).display()))?;
     }
     sync(&beside)?;
-    let swapped = if path.exists() {
-        renameat2(AT_FDCWD, &beside, AT_FDCWD, path, RenameFlags::RENAME_EXCHANGE).map_err(io::Error::from)
-    } else {
-        fs::rename(&beside, path)
-    };
-    swapped.with_context(|| format!("cannot put {} in place", path.display()))?;
-    sync_parent(path)?;
-    if let Some(previous) = previous
-        && beside.exists()
-    {
-        remove_directory(previous)?;
-        fs::rename(&beside, previous).with_context(|| format!("cannot keep {}", previous.display()))?;
+    Ok(StagedDirectory {
+        path,
+        beside: Some(beside),
+    })
+}
+
+impl StagedDirectory {
+    /// Puts it in place. What was there goes to `previous` if that is given. Returns whether anything changed.
+    pub(crate) fn commit(self, previous: Option<&Path>) -> Result<bool> {
+        let Self {
+            path,
+            beside: Some(beside),
+        } = self
+        else {
+            return Ok(false);
+        };
+        let swapped = if path.exists() {
+            renameat2(AT_FDCWD, &beside, AT_FDCWD, &path, RenameFlags::RENAME_EXCHANGE)
+                .map_err(io::Error::from)
+        } else {
+            fs::rename(&beside, &path)
+        };
+        swapped.with_context(|| format!("cannot put {} in place", path.display()))?;
+        sync_parent(&path)?;
+        if let Some(previous) = previous
+            && beside.exists()
+        {
+            remove_directory(previous)?;
+            fs::rename(&beside, previous).with_context(|| format!("cannot keep {}", previous.display()))?;
+        }
+        remove_directory(&beside)?;
+        Ok(true)
     }
-    remove_directory(&beside)?;
-    Ok(true)
 }
 
 fn holds(path: &Path, contents: &Contents) -> Result<bool> {

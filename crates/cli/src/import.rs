@@ -75,7 +75,11 @@ pub(crate) fn run(root: &Path, credentials: Option<&Path>) -> Result<()> {
 
     files::directory(&layout.state, 0o755)?;
     place(&layout, node.role())?;
-    files::replace_directory(&layout.state.join("credentials"), 0o700, &certificates, None)?;
+    let mut contents = files::Contents::new();
+    contents.insert("site.toml".into(), (0o644, site_text.into_bytes()));
+    contents.insert("node".into(), (0o644, format!("{node_name}\n").into_bytes()));
+    let staged_credentials = files::stage_directory(&layout.state.join("credentials"), 0o700, &certificates)?;
+    let staged_site = files::stage_directory(&layout.site(), 0o755, &contents)?;
     if node.role() == Role::Internal {
         place_users(&layout, &site, &new_users)?;
     }
@@ -84,12 +88,9 @@ pub(crate) fn run(root: &Path, credentials: Option<&Path>) -> Result<()> {
     {
         place_signatures(&layout, &database)?;
     }
-    // The site comes last: whoever finds it finds all that it needs.
-    let mut contents = files::Contents::new();
-    contents.insert("site.toml".into(), (0o644, site_text.into_bytes()));
-    contents.insert("node".into(), (0o644, format!("{node_name}\n").into_bytes()));
-    let previous = layout.state.join("site.previous");
-    let changed = files::replace_directory(&layout.site(), 0o755, &contents, Some(&previous))?;
+    // Only renames are left. The site comes last: whoever finds it finds all that it needs.
+    staged_credentials.commit(None)?;
+    let changed = staged_site.commit(Some(&layout.state.join("site.previous")))?;
 
     let what = if changed { "imported" } else { "unchanged" };
     println!(
@@ -169,11 +170,13 @@ fn certificates(layout: &Layout, handover: &Handover, hostname: &str) -> Result<
         data(&contents, "node.key"),
     );
     pki::check_certificate("authority's (postern.ca)", &ca.unwrap_or_default())?;
+    let certificate = certificate.unwrap_or_default();
     pki::check_pair(
         "node's (postern.node-cert)",
-        &certificate.unwrap_or_default(),
+        &certificate,
         &key.unwrap_or_default(),
     )?;
+    pki::check_name(&certificate, hostname)?;
 
     // A pair that the node made is marked by a file of its own, so that the warning is repeated at each boot.
     let marker = "smtp.self-signed";

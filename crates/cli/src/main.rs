@@ -16,8 +16,11 @@ mod users;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use clap::{Parser, Subcommand};
+use signal_hook::consts::SIGPIPE;
 
 /// The operator's command of the Postern mail gate.
 #[derive(Parser)]
@@ -155,7 +158,17 @@ enum NodeCommand {
     },
 }
 
+/// `postern … | head` ends like any other program whose reader has left; Rust would make it a panic.
+fn end_with_the_reader() -> std::io::Result<()> {
+    let always = Arc::new(AtomicBool::new(true));
+    signal_hook::flag::register_conditional_shutdown(SIGPIPE, 128 + SIGPIPE, always).map(drop)
+}
+
 fn main() -> ExitCode {
+    if let Err(error) = end_with_the_reader() {
+        eprintln!("postern: cannot handle SIGPIPE: {error}");
+        return ExitCode::FAILURE;
+    }
     match run(Arguments::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

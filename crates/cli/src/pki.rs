@@ -46,7 +46,7 @@ pub(crate) fn init(site_file: &Path, out: &Path) -> Result<()> {
     if let Some(parent) = out.parent().filter(|p| !p.as_os_str().is_empty()) {
         files::directory_if_missing(parent)?;
     }
-    files::replace_directory(out, 0o700, &contents, None)?;
+    files::replace_directory(out, 0o700, &contents)?;
     println!(
         "{}: an authority and {} node certificates; keep ca.key off the nodes, it can make new ones",
         out.display(),
@@ -127,6 +127,26 @@ pub(crate) fn check_pair(name: &str, certificate: &[u8], key: &[u8]) -> Result<(
     if !der.windows(public.len()).any(|window| window == public) {
         bail!(
             "the {name} certificate and its key do not belong together: give the pair that was made together"
+        );
+    }
+    Ok(())
+}
+
+/// Checks that a node's certificate names `hostname`: the other node would not believe any other.
+pub(crate) fn check_name(certificate: &[u8], hostname: &str) -> Result<()> {
+    let der = check_certificate("node's (postern.node-cert)", certificate)?;
+    // A dNSName of the subject alternative name: context tag 2, its length, the octets (RFC 5280 section 4.2.1.6). A host
+    // name has at most 253, and from 128 on the length takes an octet more.
+    let mut name = vec![0x82];
+    match u8::try_from(hostname.len()) {
+        Ok(length @ ..128) => name.push(length),
+        Ok(length) => name.extend([0x81, length]),
+        Err(_) => bail!("the host name {hostname} is longer than a DNS name can be"),
+    }
+    name.extend(hostname.as_bytes());
+    if !der.windows(name.len()).any(|window| window == name) {
+        bail!(
+            "the node's certificate (postern.node-cert) is not for {hostname}, so no other node would know this one: hand over the pair that `postern pki init` made for this node"
         );
     }
     Ok(())

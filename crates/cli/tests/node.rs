@@ -337,6 +337,19 @@ fn a_bad_hand_over_changes_nothing() {
         assert!(said.contains(expected), "postern.{name}: {said}");
         assert_eq!(bench.node_files(), before, "postern.{name} changed the node");
     }
+    // The other node's certificate, with its key, is not this node's.
+    bench.hand_over("gateway", &[]);
+    for end in ["crt", "key"] {
+        let credential = if end == "crt" { "node-cert" } else { "node-key" };
+        fs::copy(
+            bench.path(&format!("pki/internal.{end}")),
+            bench.path("credentials").join(format!("postern.{credential}")),
+        )
+        .unwrap();
+    }
+    let said = bench.import_fails();
+    assert!(said.contains("is not for mx1.example.org"), "{said}");
+    assert_eq!(bench.node_files(), before);
     // The other node's key does not fit this node's certificate.
     bench.hand_over("gateway", &[]);
     fs::copy(
@@ -347,6 +360,45 @@ fn a_bad_hand_over_changes_nothing() {
     let said = bench.import_fails();
     assert!(said.contains("do not belong together"), "{said}");
     assert_eq!(bench.node_files(), before);
+}
+
+#[test]
+fn a_hand_over_that_cannot_be_written_changes_nothing() {
+    let bench = Bench::new();
+    bench.hand_over("gateway", &[]);
+    bench.import();
+    // New credentials and a new site, and for the site there is no room: a file in the way stands for every reason.
+    fs::remove_dir_all(bench.path("pki")).unwrap();
+    bench.ok(&["pki", "init", "--site", "site.toml", "--out", "pki"]);
+    bench.edit_site("max-recipients = 100", "max-recipients = 7");
+    bench.hand_over("gateway", &[]);
+    fs::write(bench.path("root/var/lib/postern/site.new"), "in the way").unwrap();
+    let state = |bench: &Bench| {
+        let mut files = bench.node_files();
+        files.retain(|path, _| !path.starts_with("var/lib/postern/credentials.new"));
+        files
+    };
+    let before = state(&bench);
+    let said = bench.import_fails();
+    assert!(said.contains("site.new"), "{said}");
+    assert_eq!(state(&bench), before);
+    fs::remove_file(bench.path("root/var/lib/postern/site.new")).unwrap();
+    bench.import();
+    assert!(!bench.path("root/var/lib/postern/credentials.new").exists());
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_fault() {
+    let bench = Bench::new();
+    let mut child = bench
+        .command(&["site", "matrix", "site.toml"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(text(&output), "");
 }
 
 #[test]

@@ -186,8 +186,20 @@ fn summary(told: &Told) -> Text {
         EventKind::Started { version } => format!("started, version {version}"),
         EventKind::Warning { text } => format!("WARNING {text}"),
         EventKind::Stopping { reason } => format!("stopping: {reason}"),
-        // Rarer ones as they stand.
-        other => serde_json::to_string(other).unwrap_or_default(),
+        EventKind::Removed => "done with; no longer in the queue".to_owned(),
+        EventKind::SpoolRecovered {
+            messages,
+            segments,
+            octets,
+            millis,
+        } => format!("spool read: {messages} messages, {octets} octets in {segments} segments, {millis} ms"),
+        EventKind::SpoolDamage {
+            segment,
+            offset,
+            length,
+            kind,
+            detail,
+        } => format!("SPOOL DAMAGE ({kind}) in {segment} at {offset}, {length} octets: {detail}"),
     };
     Text::new(&format!("{id} {what}"))
 }
