@@ -23,6 +23,9 @@ pub const MAX_PACKET: usize = fd::MAX_PACKET;
 /// Wait between two tries to connect to a queue that is busy accepting.
 const BACKLOG_PAUSE: Duration = Duration::from_millis(5);
 
+/// Wait for the queue's answer; a flush of a busy disk takes seconds. The client waits ten minutes (RFC 5321 section 4.5.3.2.6).
+const ANSWER: Duration = Duration::from_mins(2);
+
 /// What smtpd knows of a message besides its octets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -139,6 +142,9 @@ pub enum HandoverError {
         /// Its size.
         octets: usize,
     },
+    /// The queue took the message and says nothing.
+    #[error("the queue has not answered for {} s; does its disk hang?", ANSWER.as_secs())]
+    Silent,
     /// The queue went away in the middle.
     #[error("the queue broke off the handover: {0}")]
     Io(#[from] io::Error),
@@ -174,7 +180,9 @@ impl Client {
         }
         let stream = self.send(&packet, message).await?;
         let mut answer = vec![0; 4096];
-        let packet = receive_packet(&stream, &mut answer).await?;
+        let packet = tokio::time::timeout(ANSWER, receive_packet(&stream, &mut answer))
+            .await
+            .map_err(|_| HandoverError::Silent)??;
         if packet.len == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }

@@ -32,6 +32,7 @@ use crate::rate::Rate;
 use crate::sasl::Logins;
 use crate::table::Table;
 use admission::Admission;
+use body::Memory;
 
 /// Descriptor names in the socket units.
 pub const MX: &str = "mx";
@@ -53,8 +54,8 @@ struct Server {
     logins: Option<Logins>,
     queue: handover::Client,
     admission: Arc<Admission>,
-    /// Octets of messages in memory, in KiB.
-    memory: Arc<Semaphore>,
+    /// What messages may take of it.
+    memory: Memory,
     /// Since when senders have been deferred for temporary DNS errors.
     deferred: Mutex<Table<Instant>>,
 }
@@ -180,7 +181,10 @@ fn server(
         logins,
         queue: handover::Client::new(config.handover_socket(name)),
         admission: Admission::new(limits.max_connections, limits.max_connections_per_address),
-        memory: Arc::new(Semaphore::new(usize::try_from(limits.message_memory / 1024)?)),
+        memory: Memory::new(
+            usize::try_from(limits.message_memory)?,
+            usize::try_from(limits.max_message_size)?,
+        ),
         deferred: Mutex::new(Table::new(IMPATIENT_SENDERS)),
         instance,
         config,

@@ -30,6 +30,12 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ("unknown-table", "[queue]", "[queues]"),
     ("not-toml", "max-recipients = 100", "max-recipients = "),
     ("wrong-type", "max-recipients = 100", "max-recipients = \"100\""),
+    ("no-recipients", "max-recipients = 100", "max-recipients = 0"),
+    (
+        "trusts-everybody",
+        "trusted-addresses = [\"127.0.0.1\"]",
+        "trusted-addresses = [\"0.0.0.0/0\"]",
+    ),
     ("missing-key", "relay-for = \"local-domains\"\n", ""),
     ("unknown-check", "\"spam\", \"virus\"", "\"spam\", \"viruses\""),
     (

@@ -282,7 +282,7 @@ fn policy(table: &mut Reader<'_, '_>) -> Option<Policy> {
     let default = Policy::default();
     let size = table.text("max-message-size", value::size);
     let size = or_default(table, "max-message-size", size, *default.max_message_size);
-    let recipients = table.integer("max-recipients", 1..10_001);
+    let recipients = table.integer("max-recipients", 1..1001);
     let recipients = or_default(table, "max-recipients", recipients, *default.max_recipients);
     let per_hour = table.integer("messages-per-hour", 0..1_000_001);
     let per_hour = or_default(table, "messages-per-hour", per_hour, *default.messages_per_hour);

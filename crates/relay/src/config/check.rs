@@ -3,7 +3,11 @@
 //! Enters: a deserialised [`Config`]. Leaves: nothing, or the first [`Fault`].
 
 use super::diagnostic::Fault;
-use super::{Authentication, CheckName, Config, InboundTls, Instance, RecipientVia, RelayFor};
+use super::{Authentication, CheckName, Config, InboundTls, Instance, Network, RecipientVia, RelayFor};
+
+/// An envelope goes to the queue in one packet ([`crate::handover::MAX_PACKET`]), where so many ordinary addresses have room;
+/// one that has none is refused with 552 at the end of DATA.
+const MAX_RECIPIENTS: usize = 1000;
 
 /// Checks the whole configuration.
 pub fn check(config: &Config) -> Result<(), Fault> {
@@ -28,6 +32,15 @@ pub fn check(config: &Config) -> Result<(), Fault> {
             &["limits", "message-memory"],
             "message-memory is below max-message-size, so the largest message would never fit",
             "make message-memory a few times max-message-size",
+        ));
+    }
+    if !(1..=MAX_RECIPIENTS).contains(&config.limits.max_recipients) {
+        return Err(Fault::new(
+            &["limits", "max-recipients"],
+            format!("max-recipients is {}", config.limits.max_recipients),
+            format!(
+                "write a number from 1 to {MAX_RECIPIENTS}; RFC 5321 section 4.5.3.1.8 asks for 100 at least"
+            ),
         ));
     }
     for (name, instance) in &config.instance {
@@ -72,6 +85,13 @@ fn check_instance(config: &Config, name: &str, instance: &Instance) -> Result<()
             &["instance", name, "tls"],
             "TLS needs `certificate` and `key`",
             "name both PEM files in this table, or set tls = \"off\"",
+        ));
+    }
+    if instance.trusted_addresses.iter().any(Network::is_everybody) {
+        return Err(Fault::new(
+            &at("trusted-addresses"),
+            "a network of prefix length 0 trusts everybody: an open relay",
+            "list the addresses of the hosts that may send through this instance",
         ));
     }
     match instance.authentication {

@@ -71,7 +71,13 @@ impl Connection {
             .trusted_addresses
             .iter()
             .any(|network| network.contains(peer));
-        let body = Body::new(Arc::clone(&server.memory));
+        let stranger =
+            server.instance.authentication == Authentication::None && !server.config.is_listed(peer);
+        let body = Body::new(if stranger {
+            server.memory.of_stranger(peer)
+        } else {
+            server.memory.of_known()
+        });
         Self {
             server,
             peer,
