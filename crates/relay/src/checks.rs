@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::{CheckName, Config, ScannerSocket};
 use authentication::Authenticated;
-use greylist::{Greylist, Seen};
+use greylist::{Client, Greylist, Seen};
 use recipient::{Existence, Verifier};
 
 /// Characters of evidence that are kept: some of it is quoted from the message.
@@ -134,7 +134,7 @@ pub const CHECKS: &[Check] = &[
     Check {
         name: CheckName::Greylist,
         phase: Phase::FirstContact,
-        limit: seconds::<1>,
+        limit: seconds::<10>,
         see: greylisted,
     },
     Check {
@@ -273,15 +273,19 @@ fn greylisted<'a>(tools: &'a Tools, facts: Facts<'a>) -> Seeing<'a> {
         let Some(greylist) = tools.greylist.as_ref().filter(|_| !facts.listed) else {
             return Vec::new();
         };
-        let seen = greylist.lock().unwrap_or_else(PoisonError::into_inner).see(
-            facts.peer,
-            facts.reverse_path,
-            facts.recipient,
-            Instant::now(),
-        );
+        let lock = || greylist.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut client = Client::network(facts.peer);
+        // SPF is asked only for triplets whose network is not known already: it costs lookups of the sender's choice.
+        if !lock().knows(&client, facts.reverse_path, facts.recipient, Instant::now())
+            && authentication::spf_passes(&tools.authenticator, &tools.config.hostname, facts).await
+            && let Some(domain) = Client::domain(facts.reverse_path)
+        {
+            client = domain;
+        }
+        let seen = lock().see(&client, facts.reverse_path, facts.recipient, Instant::now());
         let evidence = match seen {
-            Seen::Known => "the triplet is known".to_owned(),
-            Seen::Wait(left) => format!("the triplet has {} s to wait", left.as_secs()),
+            Seen::Known => format!("the triplet of {client} is known"),
+            Seen::Wait(left) => format!("the triplet of {client} has {} s to wait", left.as_secs()),
         };
         vec![(CheckName::Greylist, Observation::Greylist(seen), evidence)]
     })

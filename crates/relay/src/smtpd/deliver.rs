@@ -18,6 +18,8 @@ use postern_smtp::trace::Received;
 use super::connection::Connection;
 use super::headers::{Removal, keep};
 use super::permit::Denial;
+use crate::checks::authentication::AuthResult;
+use crate::checks::greylist::Client;
 use crate::checks::{Finding, Observation, Phase};
 use crate::config::{Authentication, CheckName, RelayFor};
 use crate::handover::{self, Envelope};
@@ -64,6 +66,9 @@ impl Connection {
         if let Some(refusal) = verdict.refusal() {
             return Err(refusal.into());
         }
+        if matches!(verdict, Verdict::Accept) {
+            self.remember_proof(&findings);
+        }
         let fields = self.fields(message, &findings, &verdict, score);
         let removal = Removal {
             hostname: &self.server.config.hostname,
@@ -74,6 +79,26 @@ impl Connection {
         })?;
         self.hand_over(self.envelope(message, &findings, size), sealed)
             .await
+    }
+
+    /// A domain for which SPF, and over it DMARC, passed is spared the greylist from now on.
+    fn remember_proof(&self, findings: &[Finding]) {
+        let passed = |check| {
+            findings.iter().any(|finding| {
+                finding.check == check
+                    && matches!(&finding.observation, Observation::Authenticated(seen) if seen.result == AuthResult::Pass)
+            })
+        };
+        if let Some(greylist) = &self.server.tools.greylist
+            && let Some(client) = Client::domain(self.facts("", &[]).reverse_path)
+            && passed(CheckName::Spf)
+            && passed(CheckName::Dmarc)
+        {
+            greylist
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .prove(&client, Instant::now());
+        }
     }
 
     /// Counts the message against its client's hour.

@@ -1,10 +1,14 @@
 //! Reads and plays one dialogue; `tests/protocol/README.md` explains the language.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpStream};
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrStorage, bind, connect, socket,
+};
 use rustls::{ClientConnection, StreamOwned};
 
 use crate::daemon::Daemon;
@@ -136,9 +140,12 @@ impl Player<'_> {
         }
     }
 
-    fn connect(&mut self, port: &str) -> Result<(), String> {
+    /// `PORT` or `PORT from ADDRESS`.
+    fn connect(&mut self, words: &str) -> Result<(), String> {
+        let (port, source) = words.split_once(" from ").unwrap_or((words, "127.0.0.1"));
         let address = self.daemon.address(port).ok_or("there is no such port")?;
-        let tcp = TcpStream::connect(address).map_err(|error| error.to_string())?;
+        let source = source.parse().map_err(|_| "from ADDRESS, of 127.0.0.0/8")?;
+        let tcp = connect_from(source, address).map_err(|error| error.to_string())?;
         tcp.set_read_timeout(Some(PATIENCE))
             .map_err(|error| error.to_string())?;
         tcp.set_nodelay(true).map_err(|error| error.to_string())?;
@@ -252,6 +259,21 @@ impl Wire {
             Err(error) => Err(error),
         }
     }
+}
+
+fn connect_from(source: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = socket(
+        AddressFamily::Inet,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
+    bind(
+        socket.as_raw_fd(),
+        &SockaddrIn::from(SocketAddrV4::new(source, 0)),
+    )?;
+    connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
+    Ok(TcpStream::from(socket))
 }
 
 fn check(holds: bool, why: impl Fn() -> String) -> Result<(), String> {

@@ -14,7 +14,7 @@ use mail_auth::{AuthenticatedMessage, DkimResult};
 
 /// Domains and what they publish. Whatever is not here does not exist; `temporary.example` fails to answer for SPF.
 const WORLD: &[(&str, &str)] = &[
-    ("pass.example", "v=spf1 ip4:127.0.0.1 -all"),
+    ("pass.example", "v=spf1 ip4:127.0.0.0/8 -all"),
     ("_dmarc.pass.example", "v=DMARC1; p=reject"),
     ("reject.example", "v=spf1 -all"),
     ("_dmarc.reject.example", "v=DMARC1; p=reject"),
