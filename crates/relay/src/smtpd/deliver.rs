@@ -16,7 +16,7 @@ use postern_smtp::server::{Message, Recipient};
 use postern_smtp::trace::Received;
 
 use super::connection::Connection;
-use super::headers::{Removal, keep};
+use super::headers::{PROVEN, Removal, keep, says_proven};
 use super::permit::Denial;
 use crate::checks::authentication::AuthResult;
 use crate::checks::greylist::Client;
@@ -77,8 +77,8 @@ impl Connection {
         let (sealed, size) = seal(&fields, &keep(octets, &removal)).map_err(|error| {
             Denial::because(replies::queue_unavailable(), format!("sealed memory: {error}"))
         })?;
-        self.hand_over(self.envelope(message, &findings, size), sealed)
-            .await
+        let proven = proves(&findings) || self.gateway_proved(octets);
+        self.hand_over(self.envelope(message, proven, size), sealed).await
     }
 
     /// A domain for which SPF, and over it DMARC, passed is spared the greylist from now on.
@@ -194,18 +194,25 @@ impl Connection {
         if let Some(score) = score {
             fields += format!("X-Spam-Score: {score:.1}\r\n").as_str();
         }
+        if self.server.instance.authentication == Authentication::None && proves(findings) {
+            fields += format!("{PROVEN}: proven\r\n").as_str();
+        }
         if matches!(verdict, Verdict::Mark(_)) {
             fields += "X-Spam-Flag: YES\r\n";
         }
         fields
     }
 
-    fn envelope(&self, message: &Message, findings: &[Finding], size: u64) -> Envelope {
+    /// What the gateway found about the reverse-path, as it says behind its certificate.
+    fn gateway_proved(&self, octets: &[u8]) -> bool {
+        self.trusted
+            && self.server.instance.authentication == Authentication::ClientCertificate
+            && says_proven(octets)
+    }
+
+    fn envelope(&self, message: &Message, proven: bool, size: u64) -> Envelope {
         let mail = &message.transaction.mail;
         let own = self.user.is_some() || (self.trusted && self.server.instance.relay_for == RelayFor::Any);
-        let proven = findings.iter().any(
-            |finding| matches!(&finding.observation, Observation::Authenticated(seen) if seen.proves_reverse_path),
-        );
         Envelope {
             trace: self.trace.clone(),
             reverse_path: mail.path.to_string(),
@@ -303,6 +310,13 @@ impl Connection {
             }
         }
     }
+}
+
+/// Whether a check proved the reverse-path.
+fn proves(findings: &[Finding]) -> bool {
+    findings.iter().any(
+        |finding| matches!(&finding.observation, Observation::Authenticated(seen) if seen.proves_reverse_path),
+    )
 }
 
 /// The queue's own words, where they make a refusal; a queue that says anything else is not believed.

@@ -1,8 +1,13 @@
 //! The header of a message on its way through: what is taken out, what is put in front.
 //!
 //! Out: Authentication-Results that claim to be ours (RFC 8601 section 5), Return-Path (RFC 5321 section 4.4: only final
-//! delivery writes it), spam marks of strangers. In: Received, Authentication-Results, the marks. Everything else stays
-//! octet for octet, so that DKIM signatures of the sender still verify.
+//! delivery writes it), spam marks of strangers, and [`PROVEN`]. In: Received, Authentication-Results, the marks. Everything
+//! else stays octet for octet, so that DKIM signatures of the sender still verify.
+
+/// The field by which the gateway tells the internal node that the reverse-path of a stranger's mail was proven, so that its
+/// owner may be told of a failure. Whoever else writes it writes in vain: it is taken out at every door, and believed
+/// only at the one that opens to the gateway's certificate.
+pub(super) const PROVEN: &str = "X-Postern-Return-Path";
 
 /// What is taken out of a message.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +38,20 @@ pub(super) fn keep<'a>(message: &'a [u8], removal: &Removal<'_>) -> Vec<&'a [u8]
     pieces
 }
 
+/// Whether the header of `message` has [`PROVEN`].
+pub(super) fn says_proven(message: &[u8]) -> bool {
+    let mut at = 0;
+    while let Some(length) = field_length(&message[at..]) {
+        if name(&message[at..at + length])
+            .is_some_and(|name| name.trim_ascii().eq_ignore_ascii_case(PROVEN.as_bytes()))
+        {
+            return true;
+        }
+        at += length;
+    }
+    false
+}
+
 /// Octets of the field that `rest` begins with, folded lines included; `None` at the empty line or the end.
 fn field_length(rest: &[u8]) -> Option<usize> {
     if rest.is_empty() || rest.starts_with(b"\r\n") {
@@ -51,16 +70,20 @@ fn field_length(rest: &[u8]) -> Option<usize> {
 }
 
 fn is_removed(field: &[u8], removal: &Removal<'_>) -> bool {
-    let Some(colon) = field.iter().position(|octet| *octet == b':') else {
+    let Some(name) = name(field) else {
         return false;
     };
-    // Obsolete syntax allows white space before the colon (RFC 5322 section 4.5).
-    let name = field[..colon].trim_ascii();
-    let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+    let is = |other: &str| name.trim_ascii().eq_ignore_ascii_case(other.as_bytes());
     if is("Authentication-Results") {
-        return authserv_id(&field[colon + 1..]).is_none_or(|id| same_host(&id, removal.hostname));
+        return authserv_id(&field[name.len() + 1..]).is_none_or(|id| same_host(&id, removal.hostname));
     }
-    is("Return-Path") || (removal.marks && (is("X-Spam-Flag") || is("X-Spam-Score")))
+    is("Return-Path") || is(PROVEN) || (removal.marks && (is("X-Spam-Flag") || is("X-Spam-Score")))
+}
+
+/// All before the colon: obsolete syntax allows white space there (RFC 5322 section 4.5).
+fn name(field: &[u8]) -> Option<&[u8]> {
+    let colon = field.iter().position(|octet| *octet == b':')?;
+    Some(&field[..colon])
 }
 
 fn same_host(id: &[u8], hostname: &str) -> bool {
@@ -186,6 +209,22 @@ mod tests {
             keep(b"X-Spam-Flag: YES\r\n\r\n", &trusted).concat(),
             b"X-Spam-Flag: YES\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn a_proof_is_read_and_never_passed_on() {
+        let message = b"A: 1\r\nx-postern-return-path : proven\r\nB: 2\r\n\r\nbody\r\n";
+        assert!(says_proven(message));
+        let trusted = Removal {
+            hostname: "mail.example.org",
+            marks: false,
+        };
+        assert_eq!(keep(message, &trusted).concat(), b"A: 1\r\nB: 2\r\n\r\nbody\r\n");
+        assert!(
+            !says_proven(b"A: 1\r\n\r\nX-Postern-Return-Path: proven\r\n"),
+            "in the body"
+        );
+        assert!(!says_proven(b""));
     }
 
     #[test]

@@ -151,7 +151,8 @@ fn free_ports() -> Vec<SocketAddr> {
 }
 
 /// `default`, `strict` (greylist and hourly limit), `narrow` (two connections an address), `sasl` (AUTH at `inside`),
-/// `origin` (SPF, DKIM, DMARC), `hung-spam`, `dead-virus`.
+/// `origin` (SPF, DKIM, DMARC), `hung-spam`, `dead-virus`, `node` (`plain` asks for the
+/// certificate of a node).
 fn configuration(
     kind: &str,
     ports: &BTreeMap<&str, SocketAddr>,
@@ -179,6 +180,14 @@ fn configuration(
         "authentication = \"sasl\"\nsend-as-any = [\"app@example.org\"]\n[sasl]\nsocket = \"auth.sock\""
     } else {
         "authentication = \"client-certificate\"\nclient-ca = \"ca.crt\"\ntrusted-names = [\"mail.example.org\"]"
+    };
+    // The internal node's door for the gateway: whoever shows its certificate.
+    let dmz = if kind == "node" {
+        "tls = \"required\"\ncertificate = \"smtp.crt\"\nkey = \"smtp.key\"\nauthentication = \"client-certificate\"\n\
+         client-ca = \"ca.crt\"\ntrusted-names = [\"mail.example.org\"]"
+            .to_owned()
+    } else {
+        format!("tls = \"off\"\nauthentication = \"none\"\nchecks = {checks}")
     };
     let [public, submission, inside, plain] = PORTS.map(|name| ports[name]);
     format!(
@@ -218,10 +227,8 @@ relay-for = "any"
 {inside_authentication}
 [instance.dmz]
 listen = ["{plain}"]
-tls = "off"
 relay-for = "local-domains"
-authentication = "none"
-checks = {checks}
+{dmz}
 {greylist}
 [spam]
 socket = "{spam}"
