@@ -16,7 +16,7 @@ import dkim
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-ALICE, APP = "alice@example.org", "app@example.org"
+ALICE, CAROL, APP = "alice@example.org", "carol@example.org", "app@example.org"
 OUTSIDER = "bob@sender.example"
 FORGED = (b"Authentication-Results: mx1.example.org; dkim=pass header.d=bank.example;\r\n"
           b" dmarc=pass header.from=bank.example\r\n")

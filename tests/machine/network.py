@@ -124,6 +124,25 @@ class Networks:
         ip("tuntap", "add", name, "mode", "tap", namespace=switch)
         ip("link", "set", name, "master", f"br-{bridge}", "up", namespace=switch)
 
+    @contextlib.contextmanager
+    def severed(self, source, destination, port):
+        """No segment from `source` to the port of `destination` crosses the DMZ, but for those that
+        open a connection: a host that takes connections and then lies dead, the worst of its kind."""
+        rules = (f"table bridge severed {{ chain forward {{ type filter hook forward priority 0; "
+                 f"ip saddr {source} ip daddr {destination} tcp dport {port} "
+                 f"tcp flags & syn == 0 drop; }}; }}")
+        self._nft(rules)
+        try:
+            yield
+        finally:
+            self._nft("delete table bridge severed")
+
+    def _nft(self, commands):
+        done = subprocess.run(["ip", "netns", "exec", f"{self.tag}-switch", "nft", commands],
+                              capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"nft {commands}: {done.stderr.strip()}")
+
     def down(self):
         """Removes what was made; a namespace takes its links with it."""
         while self.made:

@@ -5,7 +5,8 @@ import subprocess
 import messages
 import network
 
-PASSWORDS = {messages.ALICE: "alice reads her mail", messages.APP: "the app may submit"}
+PASSWORDS = {messages.ALICE: "alice reads her mail", messages.CAROL: "carol reads hers",
+             messages.APP: "the app may submit"}
 HOSTNAMES = {"gateway": "mx1.example.org", "internal": "mail.example.org"}
 ADDRESSES = {"gateway": [network.GATEWAY, network.GATEWAY_DMZ], "internal": [network.INTERNAL]}
 LINKS = {

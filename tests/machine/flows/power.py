@@ -1,8 +1,10 @@
 """Flow e: the power of a node fails in the middle of a stream of mail; no message with a 250 is lost.
 
-Two streams run at once: outside → mailbox and app server → outside MX. While both get their 250s,
-QEMU of one node is killed (SIGKILL). The node is started again and every message that got a 250
-must arrive, whichever node held it.
+Two streams run at once: outside → mailbox and app server → outside MX. First the way onward from the
+node is severed, so that what it takes piles up in its spool, and the neighbour seems to hang: that an
+attempt at a silent host ends within minutes is seen on the way. Then, right after a 250 of the node,
+its QEMU is killed (SIGKILL) with all those messages aboard, while the other stream still flows through
+it. The node is started again, the way is open, and every message that got a 250 must arrive.
 
 What this proves: the guest's memory and page cache are gone, so a 250 before the spool was written
 out to the disk device shows as a lost message. QEMU's own writes survive in the host, so a missing
@@ -22,21 +24,25 @@ import messages
 import network
 import site_files
 
-ENOUGH = 4          # 250s in each stream before the cut
-# Seconds between the messages of a stream. What leaves is not scanned: without a pause it would take
-# all of an emulated gateway's time, and the scanners none.
-PAUSE = {"inbound": 0.2, "outbound": 2.0}
+ENOUGH = 6          # acknowledged messages that the node must hold at the cut, at least
+# What the killed node sends on over the DMZ: (from, to). The internal node goes there under its inner address.
+ONWARD = {"gateway": (network.GATEWAY_DMZ, network.INTERNAL),
+          "internal": (network.INTERNAL, network.GATEWAY_DMZ)}
+# Seconds between the messages of the stream that the node must hold, and of the other: an emulated gateway
+# scans a message in seconds, and the other stream would take all of its time.
+PAUSE, SLOW = 0.2, 8.0
 RECIPIENT = "dave@destination.example"
 
 
 class Stream(threading.Thread):
-    """Sends message after message until told to stop; `accepted` holds the Message-IDs with a 250."""
+    """Sends message after message until told to stop; `accepted` has those with a 250:
+    {Message-ID: the node's id for it}."""
 
     def __init__(self, connect, sender, recipient, pause):
         super().__init__(daemon=True)
         self.connect, self.sender, self.recipient = connect, sender, recipient
         self.pause, self.client = pause, None
-        self.accepted, self.trouble, self.stopping = [], [], threading.Event()
+        self.accepted, self.trouble, self.stopping = {}, [], threading.Event()
 
     def run(self):
         while not self.stopping.is_set():
@@ -54,7 +60,7 @@ class Stream(threading.Thread):
                                  messages.filler(2048, time.monotonic()))
         outcome = clients.send(client, self.sender, self.recipient, message)
         if outcome.accepted:
-            self.accepted.append(email.message_from_bytes(message)["Message-ID"])
+            self.accepted[email.message_from_bytes(message)["Message-ID"]] = outcome.queue_id
         else:
             self.trouble.append(str(outcome))
         self.stopping.wait(self.pause)
@@ -66,15 +72,18 @@ class Stream(threading.Thread):
             self.client.sock.shutdown(socket.SHUT_RDWR)
 
 
-def streams(world):
+def streams(world, node):
+    """(inbound, outbound); the one that enters at the node is the fast one."""
+    inbound, outbound = (PAUSE, SLOW) if node == "gateway" else (SLOW, PAUSE)
+
     def from_outside():
         return world.outside(source=network.BULK, helo="mail.bulk.example")
 
     def from_app():
         return logged_in(world)
 
-    return (Stream(from_outside, "bob@bulk.example", messages.ALICE, PAUSE["inbound"]),
-            Stream(from_app, messages.APP, RECIPIENT, PAUSE["outbound"]))
+    return (Stream(from_outside, "bob@bulk.example", messages.CAROL, inbound),
+            Stream(from_app, messages.APP, RECIPIENT, outbound))
 
 
 class logged_in:
@@ -94,35 +103,36 @@ class logged_in:
 
 
 def run(world, node):
-    inbound, outbound = both = streams(world)
+    inbound, outbound = both = streams(world, node)
+    entry = inbound if node == "gateway" else outbound
     flushes = world.nodes[node].disk_flushes()
     for stream in both:
         stream.start()
-    deadline = time.monotonic() + 400    # the first scans after a boot are slow
     try:
-        while min(len(stream.accepted) for stream in both) < ENOUGH:
-            assert time.monotonic() < deadline, (
-                f"no stream of mail to cut: inbound {len(inbound.accepted)} {inbound.trouble[-3:]}, "
-                f"outbound {len(outbound.accepted)} {outbound.trouble[-3:]}")
-            time.sleep(0.05)
-        flushed = world.nodes[node].disk_flushes() - flushes
-        # The cut comes right after a 250 of the node itself, while that message is still with it.
-        entry = inbound if node == "gateway" else outbound
-        last = len(entry.accepted)
-        while len(entry.accepted) == last:
-            assert time.monotonic() < deadline, f"the stream ended by itself: {entry.trouble[-3:]}"
-            time.sleep(0.01)
-        world.nodes[node].kill()
+        # The first scans after a boot are slow. The gateway then knows the recipient for five minutes.
+        wait_stream(both, lambda: all(stream.accepted for stream in both), 400)
+        with world.networks.severed(*ONWARD[node], port=25):
+            before = set(entry.accepted.values())
+            wait_stream(both, lambda: len(entry.accepted) - len(before) >= ENOUGH, 240)
+            given_up = world.wait_events(
+                node, lambda e: e["event"] == "deferred" and e["id"] in entry.accepted.values(),
+                timeout=150)[0]
+            world.say(f"an attempt of {node} at its silent neighbour ended: {given_up['reply']}")
+            flushed = world.nodes[node].disk_flushes() - flushes
+            # The cut comes right after a 250 of the node itself.
+            last = len(entry.accepted)
+            wait_stream(both, lambda: len(entry.accepted) > last, 240)
+            world.nodes[node].kill()
     finally:
         for stream in both:
             stream.stop()
-    events = world.events(node)
-    queued, removed = ({e["id"] for e in events if e["event"] == kind}
-                       for kind in ("queued", "removed"))
-    world.say(f"power of {node} cut: {len(inbound.accepted)} inbound and "
-              f"{len(outbound.accepted)} outbound messages had their 250, {len(queued - removed)} of "
-              f"them still with it; {flushed} flushes at its disk")
-    assert flushed > 0 and queued, f"{node} answered 250 and never flushed its disk"
+    removed = {e["id"] for e in world.events(node) if e["event"] == "removed"}
+    held = set(entry.accepted.values()) - removed
+    world.say(f"power of {node} cut: {len(inbound.accepted)} inbound and {len(outbound.accepted)} "
+              f"outbound messages had their 250, {len(held)} of them still with it; "
+              f"{flushed} flushes at its disk")
+    assert len(held) >= ENOUGH, f"{node} held {len(held)} messages: the cut proves too little"
+    assert flushed > 0, f"{node} answered 250 and never flushed its disk"
 
     for stream in both:
         stream.join(60)
@@ -136,11 +146,20 @@ def run(world, node):
     world.say(f"all {len(inbound.accepted) + len(outbound.accepted)} messages arrived")
 
 
+def wait_stream(both, reached, timeout):
+    deadline = time.monotonic() + timeout
+    while not reached():
+        assert time.monotonic() < deadline, "no stream of mail to cut: " + ", ".join(
+            f"{stream.recipient} {len(stream.accepted)} accepted {stream.trouble[-3:]}"
+            for stream in both)
+        time.sleep(0.02)
+
+
 def ids_in_mailbox(world):
     """Message-IDs in the mailbox. A cut can tear the tail of Dovecot's index; it then answers the
     first opening with NO and makes the index anew from the messages. Only opening again may mend it:
     a mailbox that stays shut fails the test by its deadline."""
-    imap = world.mailbox()
+    imap = world.mailbox(messages.CAROL)
     try:
         imap.numbers("ALL")
         _, parts = imap.fetch("1:*", "(BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)])")
