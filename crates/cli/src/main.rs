@@ -12,6 +12,7 @@ mod pki;
 mod render;
 mod site;
 mod status;
+mod trace;
 mod users;
 
 use std::path::PathBuf;
@@ -47,6 +48,8 @@ enum Command {
     /// The firewall that the kernel holds.
     #[command(subcommand)]
     Firewall(FirewallCommand),
+    /// What became of a message or a connection, and why.
+    Trace(trace::Request),
     /// How this node and its queue are.
     Status {
         /// The queue's control socket.
@@ -193,6 +196,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Node(NodeCommand::Render { root }) => render::run(&root),
         Command::Firewall(FirewallCommand::Status { json }) => firewall::show(json),
+        Command::Trace(request) => trace::show(&request),
         Command::Status { socket, json } => status::show(&socket, json),
     }
 }

@@ -2,6 +2,8 @@
 //! `id` is the queue's name for one message, and stands in its `250 … queued as <id>` answer, so that a message
 //! can be followed from node to node.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// What every event line starts with.
@@ -52,6 +54,12 @@ pub enum EventKind {
         check: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         evidence: Option<String>,
+        /// The reverse-path, once the client has told it; empty for the null one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<String>,
+        /// The recipient that was refused, or those whose message was.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        to: Vec<String>,
     },
     Check {
         check: String,
@@ -141,6 +149,106 @@ pub enum EventKind {
     Stopping {
         reason: String,
     },
+}
+
+/// What happened, in words for somebody at a screen; one line as long as the values hold no line end.
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connected { peer, .. } => write!(f, "connection from {peer}"),
+            Self::Tls {
+                version,
+                cipher,
+                peer_name,
+            } => {
+                write!(f, "TLS {version} {cipher}")?;
+                peer_name.iter().try_for_each(|name| write!(f, ", client {name}"))
+            }
+            Self::Authenticated { user } => write!(f, "authenticated {user}"),
+            Self::Refused {
+                stage,
+                code,
+                enhanced,
+                text,
+                check,
+                evidence,
+                from,
+                to,
+            } => {
+                write!(f, "refused at {stage}: {code} {enhanced} {text}")?;
+                from.iter().try_for_each(|from| write!(f, "; from <{from}>"))?;
+                if !to.is_empty() {
+                    write!(f, " to {}", to.join(", "))?;
+                }
+                match (check, evidence) {
+                    (Some(check), Some(evidence)) => write!(f, " [{check}: {evidence}]"),
+                    (None, Some(evidence)) => write!(f, " [{evidence}]"),
+                    _ => Ok(()),
+                }
+            }
+            Self::Check {
+                check,
+                result,
+                evidence,
+                millis,
+            } => write!(f, "{check}: {result} {evidence} ({millis} ms)"),
+            Self::Verdict { decision, score } => {
+                write!(f, "verdict {decision}")?;
+                score.iter().try_for_each(|score| write!(f, ", score {score:.1}"))
+            }
+            Self::Queued { from, to, size, .. } => {
+                write!(f, "queued from <{from}> to {} ({size} octets)", to.join(", "))
+            }
+            Self::Disconnected { reason } => {
+                write!(f, "disconnected {}", reason.as_deref().unwrap_or_default())
+            }
+            Self::Signed { domain, selectors } => {
+                write!(f, "signed for {domain} with {}", selectors.join(", "))
+            }
+            Self::Attempt {
+                recipient,
+                host,
+                tls,
+                reply,
+                ..
+            } => {
+                let tls = tls.as_deref().unwrap_or("in clear");
+                write!(f, "tried {recipient} at {host}, {tls}: {reply}")
+            }
+            Self::Delivered { recipient, reply } => write!(f, "delivered to {recipient}: {reply}"),
+            Self::Deferred {
+                recipient,
+                reply,
+                next_attempt,
+            } => write!(f, "deferred {recipient} until {next_attempt}: {reply}"),
+            Self::Bounced { recipient, reply } => write!(f, "bounced {recipient}: {reply}"),
+            Self::Dsn { dsn, r#for: sender } => write!(f, "notification {dsn} for {sender}"),
+            Self::DkimKey { record_name, .. } => write!(f, "DKIM key to publish: {record_name}"),
+            Self::Removed => f.write_str("done with; no longer in the queue"),
+            Self::SpoolRecovered {
+                messages,
+                segments,
+                octets,
+                millis,
+            } => write!(
+                f,
+                "spool read: {messages} messages, {octets} octets in {segments} segments, {millis} ms"
+            ),
+            Self::SpoolDamage {
+                segment,
+                offset,
+                length,
+                kind,
+                detail,
+            } => write!(
+                f,
+                "SPOOL DAMAGE ({kind}) in {segment} at {offset}, {length} octets: {detail}"
+            ),
+            Self::Started { version } => write!(f, "started, version {version}"),
+            Self::Warning { text } => write!(f, "WARNING {text}"),
+            Self::Stopping { reason } => write!(f, "stopping: {reason}"),
+        }
+    }
 }
 
 /// Why a line is not an event.

@@ -5,7 +5,7 @@ use std::{
     sync::mpsc::SyncSender,
 };
 
-use postern_control::{Event as Told, EventKind};
+use postern_control::Event as Told;
 use serde_json::{Map, Value};
 
 use super::command;
@@ -134,74 +134,7 @@ fn message(value: &Value) -> String {
 /// An event in a line that somebody at the screen understands.
 fn summary(told: &Told) -> Text {
     let id = told.id.as_deref().or(told.trace.as_deref()).unwrap_or("-");
-    let what = match &told.kind {
-        EventKind::Connected { peer, .. } => format!("connection from {peer}"),
-        EventKind::Tls { version, cipher, .. } => format!("TLS {version} {cipher}"),
-        EventKind::Authenticated { user } => format!("authenticated {user}"),
-        EventKind::Refused {
-            stage,
-            code,
-            enhanced,
-            text,
-            ..
-        } => format!("refused at {stage}: {code} {enhanced} {text}"),
-        EventKind::Check {
-            check,
-            result,
-            evidence,
-            ..
-        } => format!("{check}: {result} {evidence}"),
-        EventKind::Verdict {
-            decision,
-            score: Some(score),
-        } => format!("verdict {decision}, score {score:.1}"),
-        EventKind::Verdict {
-            decision,
-            score: None,
-        } => format!("verdict {decision}"),
-        EventKind::Queued { from, to, size, .. } => {
-            format!("queued from <{from}> to {} ({size} octets)", to.join(", "))
-        }
-        EventKind::Disconnected { reason } => {
-            format!("disconnected {}", reason.as_deref().unwrap_or_default())
-        }
-        EventKind::Signed { domain, selectors } => {
-            format!("signed for {domain} with {}", selectors.join(", "))
-        }
-        EventKind::Attempt {
-            recipient,
-            host,
-            reply,
-            ..
-        } => format!("tried {recipient} at {host}: {reply}"),
-        EventKind::Delivered { recipient, reply } => format!("delivered to {recipient}: {reply}"),
-        EventKind::Deferred {
-            recipient,
-            reply,
-            next_attempt,
-        } => format!("deferred {recipient} until {next_attempt}: {reply}"),
-        EventKind::Bounced { recipient, reply } => format!("bounced {recipient}: {reply}"),
-        EventKind::Dsn { dsn, r#for: sender } => format!("notification {dsn} for {sender}"),
-        EventKind::DkimKey { record_name, .. } => format!("DKIM key to publish: {record_name}"),
-        EventKind::Started { version } => format!("started, version {version}"),
-        EventKind::Warning { text } => format!("WARNING {text}"),
-        EventKind::Stopping { reason } => format!("stopping: {reason}"),
-        EventKind::Removed => "done with; no longer in the queue".to_owned(),
-        EventKind::SpoolRecovered {
-            messages,
-            segments,
-            octets,
-            millis,
-        } => format!("spool read: {messages} messages, {octets} octets in {segments} segments, {millis} ms"),
-        EventKind::SpoolDamage {
-            segment,
-            offset,
-            length,
-            kind,
-            detail,
-        } => format!("SPOOL DAMAGE ({kind}) in {segment} at {offset}, {length} octets: {detail}"),
-    };
-    Text::new(&format!("{id} {what}"))
+    Text::new(&format!("{id} {}", told.kind))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::admission::Full;
 use super::connection::Connection;
+use super::permit::Parties;
 use super::{Port, Server};
 use crate::events::trace_id;
 
@@ -120,7 +121,7 @@ fn begin(
                 Full::Server => replies::server_busy(),
                 Full::Address => replies::too_many_connections(),
             };
-            server.refused(&trace, "connect", &reply, None);
+            server.refused(&trace, "connect", &reply, None, Parties::default());
             tokio::spawn(async move {
                 let mut stream = stream;
                 let farewell = reply.to_bytes();

@@ -22,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::Server;
 use super::body::Body;
-use super::permit::Denial;
+use super::permit::{Because, Denial, Parties};
 use crate::checks::scanner::Stream;
 use crate::config::{Authentication, InboundTls};
 
@@ -186,7 +186,7 @@ impl Connection {
         match step {
             Step::Reply(reply) => {
                 if !std::mem::take(&mut self.told) && (reply.is_transient() || reply.is_permanent()) {
-                    self.server.refused(&self.trace, "command", &reply, None);
+                    self.refused("command", &reply, None, Vec::new());
                 }
                 reply.write_to(&mut self.out);
                 if self.receiving && self.session.transaction().is_none() {
@@ -200,17 +200,17 @@ impl Connection {
                 if decision.is_err() {
                     tokio::time::sleep(AUTH_DELAY).await;
                 }
-                let decision = self.tell("auth", decision);
+                let decision = self.tell("auth", Vec::new(), decision);
                 self.session.authentication(decision);
             }
             Step::Mail(mail) => {
                 let decision = self.may_send(&mail);
-                let decision = self.tell("mail", decision);
+                let decision = self.tell("mail", Vec::new(), decision);
                 self.session.mail(decision);
             }
             Step::VerifyRecipient(recipient) => {
                 let decision = self.may_be_sent_to(&recipient).await;
-                let decision = self.tell("rcpt", decision);
+                let decision = self.tell("rcpt", vec![recipient.path.to_string()], decision);
                 self.session.recipient(decision);
             }
             Step::MessageStarted => {
@@ -228,7 +228,7 @@ impl Connection {
                 self.session.verdict(reply);
             }
             Step::MessageRefused(reply) => {
-                self.server.refused(&self.trace, "message", &reply, None);
+                self.refused("message", &reply, None, Vec::new());
                 self.receiving = false;
                 self.body.clear();
                 reply.write_to(&mut self.out);
@@ -238,13 +238,20 @@ impl Connection {
     }
 
     /// Tells a refusal and turns it into the session's decision.
-    fn tell(&mut self, stage: &str, decision: Result<(), Denial>) -> Result<(), Reply> {
+    fn tell(&mut self, stage: &str, to: Vec<String>, decision: Result<(), Denial>) -> Result<(), Reply> {
         self.told = true;
         decision.map_err(|denial| {
-            self.server
-                .refused(&self.trace, stage, &denial.reply, denial.because.as_ref());
+            self.refused(stage, &denial.reply, denial.because.as_ref(), to);
             denial.reply
         })
+    }
+
+    /// Tells of a refusal, and whose mail it was.
+    pub(super) fn refused(&self, stage: &str, reply: &Reply, because: Option<&Because>, to: Vec<String>) {
+        let told = matches!(stage, "mail" | "rcpt" | "message");
+        let from = told.then(|| self.sender.clone());
+        self.server
+            .refused(&self.trace, stage, reply, because, Parties { from, to });
     }
 
     /// Whether a stranger sends before the greeting (RFC 5321 section 4.3.1): what bulk senders do that do not read replies.
@@ -315,7 +322,7 @@ impl Connection {
         reply: Reply,
     ) -> io::Result<&'static str> {
         if reply.is_transient() || reply.is_permanent() {
-            self.server.refused(&self.trace, stage, &reply, None);
+            self.refused(stage, &reply, None, Vec::new());
         }
         reply.write_to(&mut self.out);
         self.flush(wire).await?;

@@ -31,8 +31,9 @@ impl Connection {
         match self.taken(message).await {
             Ok(reply) => reply,
             Err(denial) => {
-                self.server
-                    .refused(&self.trace, "message", &denial.reply, denial.because.as_ref());
+                let recipients = message.transaction.recipients.iter();
+                let to = recipients.map(|recipient| recipient.path.to_string()).collect();
+                self.refused("message", &denial.reply, denial.because.as_ref(), to);
                 denial.reply
             }
         }

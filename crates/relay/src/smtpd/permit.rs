@@ -31,6 +31,13 @@ pub(super) struct Because {
     pub(super) evidence: String,
 }
 
+/// Whose mail was refused, as far as it is known.
+#[derive(Debug, Default)]
+pub(super) struct Parties {
+    pub(super) from: Option<String>,
+    pub(super) to: Vec<String>,
+}
+
 impl Denial {
     pub(super) fn plain(reply: Reply) -> Self {
         Self { reply, because: None }
@@ -62,7 +69,14 @@ impl From<&Refusal> for Denial {
 
 impl Server {
     /// Tells of a refusal.
-    pub(super) fn refused(&self, trace: &str, stage: &str, reply: &Reply, because: Option<&Because>) {
+    pub(super) fn refused(
+        &self,
+        trace: &str,
+        stage: &str,
+        reply: &Reply,
+        because: Option<&Because>,
+        parties: Parties,
+    ) {
         let event = EventKind::Refused {
             stage: stage.to_owned(),
             code: reply.code.value(),
@@ -70,6 +84,8 @@ impl Server {
             text: reply.text(),
             check: because.and_then(|because| because.check).map(str::to_owned),
             evidence: because.map(|because| because.evidence.clone()),
+            from: parties.from,
+            to: parties.to,
         };
         self.events.emit(Some(trace), None, event);
     }
