@@ -113,10 +113,7 @@ class World:
                 process.wait(10)
             process.kill()
         self.networks.down()
-        # Logs stay; disks (up to gigabytes) go.
-        for pattern in ("*.qcow2", "*.vars"):
-            for path in self.directory.rglob(pattern):
-                path.unlink()
+        remove_disks(self.directory)
 
     # -- site and nodes ---------------------------------------------------------------------------
 
@@ -249,4 +246,12 @@ def stop_kept(directory):
             os.kill(int(pid), signal.SIGKILL)
     for name in kept["namespaces"]:
         subprocess.run(["ip", "netns", "del", name], check=False)
+    remove_disks(directory)
     (directory / "kept.json").unlink()
+
+
+def remove_disks(directory):
+    """Logs stay; disks (up to gigabytes) go."""
+    for pattern in ("*.qcow2", "*.vars"):
+        for path in directory.rglob(pattern):
+            path.unlink()

@@ -80,6 +80,10 @@ pub enum Observation {
     Scored(f64),
     /// A signature matched.
     Virus(String),
+    /// A part is encrypted.
+    Encrypted(String),
+    /// A part is beyond the scanner's limits.
+    Unscannable(String),
     /// No signature matched.
     Clean,
     /// What the mailbox server says of a recipient.
@@ -97,6 +101,8 @@ impl Observation {
             Self::Authenticated(authenticated) => authenticated.word(),
             Self::Scored(_) => "scored",
             Self::Virus(_) => "virus",
+            Self::Encrypted(_) => "encrypted",
+            Self::Unscannable(_) => "unscannable",
             Self::Clean => "clean",
             Self::Recipient(Existence::Exists) => "exists",
             Self::Recipient(Existence::Unknown) => "unknown",
@@ -334,6 +340,8 @@ fn virus<'a>(tools: &'a Tools, facts: Facts<'a>) -> Seeing<'a> {
         let (observation, evidence) = match clamd::ask(&virus.socket, facts.message).await {
             Ok(clamd::Scanned::Clean) => (Observation::Clean, "clamd found nothing".to_owned()),
             Ok(clamd::Scanned::Found(name)) => (Observation::Virus(name.clone()), name),
+            Ok(clamd::Scanned::Encrypted(name)) => (Observation::Encrypted(name.clone()), name),
+            Ok(clamd::Scanned::Unscannable(name)) => (Observation::Unscannable(name.clone()), name),
             Err(error) => (Observation::NoAnswer, error.to_string()),
         };
         vec![(CheckName::Virus, observation, evidence)]

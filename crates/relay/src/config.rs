@@ -304,6 +304,20 @@ pub struct Virus {
     /// Seconds until an answer counts as none.
     #[serde(default = "default_scan_timeout")]
     pub timeout: u64,
+    /// What is done with encrypted archives, which clamd cannot look into.
+    #[serde(default)]
+    pub encrypted: Encrypted,
+}
+
+/// What is done with encrypted archives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Encrypted {
+    /// Nothing passes unscanned.
+    #[default]
+    Refuse,
+    /// They pass unread.
+    Accept,
 }
 
 fn default_scan_timeout() -> u64 {

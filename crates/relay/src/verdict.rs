@@ -13,7 +13,7 @@ use crate::checks::authentication::{AuthResult, Authenticated, DomainPolicy};
 use crate::checks::greylist::Seen;
 use crate::checks::recipient::Existence;
 use crate::checks::{Finding, Observation};
-use crate::config::CheckName;
+use crate::config::{CheckName, Encrypted};
 
 /// How long one sender is deferred for temporary DNS errors before the mail is taken with a mark.
 pub const PATIENCE: Duration = Duration::from_hours(6);
@@ -49,6 +49,8 @@ pub struct Policy {
     pub mark_score: f64,
     /// From this spam score on a message is refused.
     pub reject_score: f64,
+    /// What is done with archives that are encrypted.
+    pub encrypted: Encrypted,
     /// Whether this sender has been deferred for temporary DNS errors for longer than [`PATIENCE`].
     pub patience_over: bool,
 }
@@ -107,6 +109,10 @@ fn weigh(policy: &Policy, recipient: &str, finding: &Finding) -> Verdict {
         | Observation::Recipient(Existence::Exists)
         | Observation::Greylist(Seen::Known) => Verdict::Accept,
 
+        Observation::Encrypted(_) if policy.encrypted == Encrypted::Accept => Verdict::Accept,
+        Observation::Encrypted(name) | Observation::Unscannable(name) => {
+            Verdict::Reject(because(replies::unscannable(name)))
+        }
         Observation::Virus(name) => Verdict::Reject(because(replies::virus(name))),
         Observation::Scored(score) if *score >= policy.reject_score => {
             Verdict::Reject(because(replies::spam(*score, policy.reject_score)))
@@ -175,6 +181,7 @@ mod tests {
         Policy {
             mark_score: 5.0,
             reject_score: 10.0,
+            encrypted: Encrypted::Refuse,
             patience_over: false,
         }
     }
@@ -232,6 +239,26 @@ mod tests {
         assert_eq!(outcome(&policy(), &[virus, silent]), ("reject", 554));
         let clean = found(CheckName::Virus, Observation::Clean);
         assert_eq!(outcome(&policy(), &[clean]), ("accept", 0));
+    }
+
+    #[test]
+    fn what_cannot_be_scanned_is_refused_unless_the_site_wants_encrypted_archives() {
+        let encrypted = found(
+            CheckName::Virus,
+            Observation::Encrypted("Heuristics.Encrypted.Zip".into()),
+        );
+        let bomb = found(
+            CheckName::Virus,
+            Observation::Unscannable("Heuristics.Limits.Exceeded.MaxFiles".into()),
+        );
+        assert_eq!(outcome(&policy(), &[encrypted.clone()]), ("reject", 554));
+        assert_eq!(outcome(&policy(), &[bomb.clone()]), ("reject", 554));
+        let lenient = Policy {
+            encrypted: Encrypted::Accept,
+            ..policy()
+        };
+        assert_eq!(outcome(&lenient, &[encrypted]), ("accept", 0));
+        assert_eq!(outcome(&lenient, &[bomb]), ("reject", 554));
     }
 
     #[test]

@@ -194,6 +194,13 @@ pub(crate) enum OutboundTls {
     Opportunistic,
 }
 
+/// What no scanner can look into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EncryptedArchives {
+    Refuse,
+    Accept,
+}
+
 #[derive(Debug)]
 pub(crate) struct Policy {
     /// Octets.
@@ -208,6 +215,7 @@ pub(crate) struct Policy {
     pub(crate) greylist_delay: At<Option<u64>>,
     pub(crate) mark_score: At<f64>,
     pub(crate) reject_score: At<f64>,
+    pub(crate) encrypted_archives: At<EncryptedArchives>,
 }
 
 impl Default for Policy {
@@ -221,6 +229,7 @@ impl Default for Policy {
             greylist_delay: At::default_value(Some(300)),
             mark_score: At::default_value(5.0),
             reject_score: At::default_value(10.0),
+            encrypted_archives: At::default_value(EncryptedArchives::Refuse),
         }
     }
 }

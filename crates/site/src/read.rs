@@ -7,7 +7,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::diagnostic::{Fault, Report};
-use crate::model::{At, InboundTls, Network, OutboundTls, Policy, PrivateRoot, Protocol, Service, Site};
+use crate::model::{
+    At, EncryptedArchives, InboundTls, Network, OutboundTls, Policy, PrivateRoot, Protocol, Service, Site,
+};
 use crate::reader::Reader;
 use crate::value;
 
@@ -278,6 +280,17 @@ fn tls(table: &mut Reader<'_, '_>) -> Option<(InboundTls, OutboundTls)> {
     Some((*inbound?, *outbound?))
 }
 
+fn encrypted_archives(text: &str) -> Result<EncryptedArchives, Fault> {
+    match text {
+        "refuse" => Ok(EncryptedArchives::Refuse),
+        "accept" => Ok(EncryptedArchives::Accept),
+        _ => Err(Fault::new(
+            format!("encrypted archives cannot be `{text}`"),
+            "use \"refuse\" (nothing passes unscanned) or \"accept\" (they pass unread)",
+        )),
+    }
+}
+
 fn policy(table: &mut Reader<'_, '_>) -> Option<Policy> {
     let default = Policy::default();
     let size = table.text("max-message-size", value::size);
@@ -296,6 +309,8 @@ fn policy(table: &mut Reader<'_, '_>) -> Option<Policy> {
     let mark = or_default(table, "mark-score", mark, *default.mark_score);
     let reject = table.decimal("reject-score");
     let reject = or_default(table, "reject-score", reject, *default.reject_score);
+    let read = table.text("encrypted-archives", encrypted_archives);
+    let encrypted = or_default(table, "encrypted-archives", read, *default.encrypted_archives);
     Some(Policy {
         max_message_size: size?,
         max_recipients: recipients?,
@@ -305,5 +320,6 @@ fn policy(table: &mut Reader<'_, '_>) -> Option<Policy> {
         greylist_delay: delay?,
         mark_score: mark?,
         reject_score: reject?,
+        encrypted_archives: encrypted?,
     })
 }

@@ -30,6 +30,10 @@ pub enum Scanned {
     Clean,
     /// This one did.
     Found(String),
+    /// A part is encrypted; no signature matched the rest.
+    Encrypted(String),
+    /// A part is beyond clamd's limits; no signature matched the rest.
+    Unscannable(String),
 }
 
 /// Why there is no answer.
@@ -86,6 +90,11 @@ impl TransportProtocol for Bounded<'_> {
 /// that is no answer, which defers, and not a virus, which would refuse for good.
 const OUT_OF_TIME: &str = "Heuristics.Limits.Exceeded.MaxScanTime";
 
+/// What it finds, with `AlertEncryptedArchive`, in an archive with a password.
+const ENCRYPTED: &str = "Heuristics.Encrypted.";
+/// What it finds, with `AlertExceedsMax`, where one of its other limits ended the scan.
+const LIMITS: &str = "Heuristics.Limits.Exceeded.";
+
 /// Reads `stream: OK` and `stream: NAME FOUND`.
 pub fn parse(answer: &[u8]) -> Result<Scanned, ClamdError> {
     let text = String::from_utf8_lossy(answer);
@@ -97,9 +106,14 @@ pub fn parse(answer: &[u8]) -> Result<Scanned, ClamdError> {
     }
     match result.strip_suffix(" FOUND") {
         Some(name) if name.starts_with(OUT_OF_TIME) => Err(refused()),
-        Some(name) if !name.is_empty() => Ok(Scanned::Found(
-            name.chars().filter(char::is_ascii_graphic).take(200).collect(),
-        )),
+        Some(name) if !name.is_empty() => {
+            let name: String = name.chars().filter(char::is_ascii_graphic).take(200).collect();
+            Ok(match () {
+                () if name.starts_with(ENCRYPTED) => Scanned::Encrypted(name),
+                () if name.starts_with(LIMITS) => Scanned::Unscannable(name),
+                () => Scanned::Found(name),
+            })
+        }
         _ => Err(refused()),
     }
 }
@@ -122,6 +136,14 @@ mod tests {
         assert_eq!(
             parse(b"stream: Eicar-Test FOUND\0").unwrap(),
             Scanned::Found("Eicar-Test".into())
+        );
+        assert_eq!(
+            parse(b"stream: Heuristics.Encrypted.Zip FOUND\0").unwrap(),
+            Scanned::Encrypted("Heuristics.Encrypted.Zip".into())
+        );
+        assert_eq!(
+            parse(b"stream: Heuristics.Limits.Exceeded.MaxFiles FOUND\0").unwrap(),
+            Scanned::Unscannable("Heuristics.Limits.Exceeded.MaxFiles".into())
         );
         for answer in [
             &b""[..],

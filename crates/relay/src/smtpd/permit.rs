@@ -96,6 +96,11 @@ impl Server {
         Policy {
             mark_score: spam.map_or(f64::INFINITY, |spam| spam.mark_score),
             reject_score: spam.map_or(f64::INFINITY, |spam| spam.reject_score),
+            encrypted: self
+                .config
+                .virus
+                .as_ref()
+                .map_or_else(Default::default, |virus| virus.encrypted),
             patience_over,
         }
     }

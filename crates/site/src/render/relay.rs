@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use ipnet::IpNet;
 
 use super::{header, quoted, quoted_list};
-use crate::model::{At, InboundTls, Node, OutboundTls, Role, Site, Zone};
+use crate::model::{At, EncryptedArchives, InboundTls, Node, OutboundTls, Role, Site, Zone};
 
 pub(super) fn render(site: &Site, node: &Node) -> String {
     let mut out = header(site, node.name());
@@ -110,6 +110,7 @@ reject-score = {reject:?}
 [virus]
 socket = \"/run/clamav/clamd.sock\"
 timeout = 60
+encrypted = \"{encrypted}\"
 
 [recipient]
 via = \"proxy\"
@@ -146,6 +147,10 @@ domains = {domains}
 ",
         mark = *policy.mark_score,
         reject = *policy.reject_score,
+        encrypted = match *policy.encrypted_archives {
+            EncryptedArchives::Refuse => "refuse",
+            EncryptedArchives::Accept => "accept",
+        },
         next_hop = mutual_hop("internal", &internal_host, &internal_name),
         selector = quoted(&site.dkim_selector),
     )

@@ -195,6 +195,17 @@ pub fn virus(name: &str) -> Reply {
     )
 }
 
+/// A part of the message that no scanner can look into.
+pub fn unscannable(name: &str) -> Reply {
+    Reply::new(
+        554,
+        (5, 7, 1),
+        format!(
+            "A part of the message is encrypted or beyond what can be scanned ({name}); nothing passes unscanned. Send it without a password, or another way"
+        ),
+    )
+}
+
 /// Spam over the limit.
 pub fn spam(score: f64, limit: f64) -> Reply {
     Reply::new(

@@ -92,6 +92,7 @@ fn all() -> Vec<Reply> {
         dmarc_rejected("example.net"),
         authentication_temporary("example.net"),
         virus("Eicar-Test-Signature"),
+        unscannable("Heuristics.Encrypted.Zip"),
         spam(12.34, 10.0),
         scanner_unavailable("virus scanner"),
         malformed_header(),
