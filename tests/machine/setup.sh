@@ -58,6 +58,8 @@ if [ ${#wanted[@]} -gt 0 ]; then
     }
     # shellcheck disable=SC1091
     codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    # Without lists apt knows no mirror either, and a new host has none.
+    apt-get "${lock[@]}" -qq update
     if [ "$codename" = bookworm ]; then
         # shellcheck disable=SC2207
         options=($(backports))
@@ -72,7 +74,6 @@ if [ ${#wanted[@]} -gt 0 ]; then
         [ ${#newer[@]} = 0 ] || install "${options[@]}" -t bookworm-backports "${newer[@]}"
         [ ${#plain[@]} = 0 ] || install "${options[@]}" "${plain[@]}"
     else
-        apt-get "${lock[@]}" -qq update
         install "${wanted[@]}"
     fi
 fi
