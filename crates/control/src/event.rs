@@ -89,12 +89,15 @@ pub enum EventKind {
         domain: String,
         selectors: Vec<String>,
     },
-    /// One try at one host for one recipient; `tls` is absent where the session was in clear.
+    /// One try at one host for one recipient; `tls` is absent where the session was in clear. `authentication` says how
+    /// the host proved itself: `none`, `mutual`, `authority` (named by the next hop) or `dane`; absent where none was reached.
     Attempt {
         recipient: String,
         next_hop: String,
         host: String,
         tls: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        authentication: Option<String>,
         reply: String,
     },
     Delivered {

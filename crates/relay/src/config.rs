@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use crate::queue::config::{Dkim, NextHop, Queue, Route};
+use crate::queue::config::{Dkim, MtaSts, NextHop, Queue, Route};
 use diagnostic::Diagnostic;
 
 /// The whole file, checked: a value of this type has passed [`check::check`].
@@ -63,6 +63,8 @@ pub struct Config {
     pub queue: Queue,
     /// Signing of outbound mail.
     pub dkim: Option<Dkim>,
+    /// Policies of recipient domains; absent means they are not asked for.
+    pub mta_sts: Option<MtaSts>,
     /// Directory of the file this came from; relative paths start here.
     #[serde(skip)]
     pub directory: PathBuf,

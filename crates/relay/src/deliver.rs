@@ -3,7 +3,8 @@
 //! Enters: an envelope, its content in the spool, a next hop. Leaves: an outcome for each recipient. The steps:
 //!
 //! 1. hosts: the fixed one, or the domain's mail exchangers by preference ([`mx`]; RFC 5321 5.1, RFC 7505);
-//! 2. addresses of each host, tried in order until one can be talked to;
+//! 2. addresses of each host, tried in order until one can be talked to, and how the host must prove itself ([`policy`]:
+//!    [`dane`], [`mta_sts`]);
 //! 3. connect, greeting, EHLO, STARTTLS ([`tls`]), EHLO ([`session`]; time-outs of RFC 5321 4.5.3.2);
 //! 4. MAIL, RCPT, DATA by [`postern_smtp::client`], the content read from the spool in parts ([`content`]).
 //!
@@ -11,8 +12,12 @@
 //! reason, makes room for the next.
 
 pub mod content;
+pub mod dane;
+pub mod dns;
 pub mod hop;
+pub mod mta_sts;
 pub mod mx;
+pub mod policy;
 pub mod session;
 pub mod tls;
 
@@ -25,8 +30,9 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::queue::config::LmtpSocket;
 use crate::queue::reasons;
 use content::Content;
-use hop::{Encryption, Hop};
+use hop::Hop;
 use mx::{Host, Mx};
+use policy::{Demand, Policies, Proof, Question};
 use session::{Exchange, Stream};
 
 /// Addresses that one attempt tries at most; RFC 5321 5.1 asks for two at least.
@@ -40,6 +46,8 @@ pub struct Courier {
     pub hostname: String,
     /// Looks up mail exchangers.
     pub mx: Mx,
+    /// Know how hosts must prove themselves.
+    pub policies: Policies,
 }
 
 /// How an attempt ended.
@@ -51,6 +59,8 @@ pub struct Attempt {
     pub host: Option<String>,
     /// Version and cipher; absent in clear.
     pub tls: Option<String>,
+    /// How the host proved itself; absent where none was reached.
+    pub proof: Option<Proof>,
 }
 
 impl Attempt {
@@ -60,6 +70,7 @@ impl Attempt {
             outcomes: vec![outcome.clone(); envelope.recipients.len()],
             host: None,
             tls: None,
+            proof: None,
         }
     }
 }
@@ -74,7 +85,16 @@ impl Courier {
                 port,
                 encryption,
             } => (Ok(Mx::fixed(host)), encryption, *port),
-            Hop::Mx { port, encryption } => (self.mx.hosts(domain, &self.hostname).await, encryption, *port),
+            Hop::Mx {
+                port,
+                encryption,
+                exceptions,
+                exempt,
+            } => {
+                let excepted = dns::a_labels(domain).is_some_and(|domain| exceptions.contains(&domain));
+                let encryption = if excepted { exempt } else { encryption };
+                (self.mx.hosts(domain, &self.hostname).await, encryption, *port)
+            }
         };
         let hosts = match hosts {
             Ok(hosts) => hosts,
@@ -83,18 +103,37 @@ impl Courier {
         let fixed = matches!(hop, Hop::Smtp { .. });
         let mut last = Outcome::Transient(reasons::no_address(domain));
         let mut left = MAX_ADDRESSES;
-        for host in hosts {
-            let addresses = match self.mx.addresses(&host).await {
-                Ok(addresses) => addresses,
+        for host in &hosts.list {
+            let found = match self.mx.addresses(host).await {
+                Ok(found) => found,
                 Err(reply) => {
                     last = reply.into();
                     continue;
                 }
             };
-            for address in addresses.into_iter().take(left) {
+            let demand = if fixed {
+                encryption.demand(host.name())
+            } else {
+                let question = Question {
+                    domain,
+                    host: host.name(),
+                    port,
+                    tlsa_bases: if hosts.authentic { &found.tlsa_bases } else { &[] },
+                    encryption,
+                };
+                self.policies.demand(&question).await
+            };
+            let demand = match demand {
+                Ok(demand) => demand,
+                Err(reply) => {
+                    last = reply.into();
+                    continue;
+                }
+            };
+            for address in found.list.into_iter().take(left) {
                 left -= 1;
                 let to = SocketAddr::new(address, port);
-                match self.smtp(&host, to, encryption, &envelope, content).await {
+                match self.smtp(host, to, &demand, &envelope, content).await {
                     Ok(attempt) => return attempt,
                     Err(outcome) => last = outcome,
                 }
@@ -113,18 +152,17 @@ impl Courier {
         &self,
         host: &Host,
         to: SocketAddr,
-        encryption: &Encryption,
+        demand: &Demand,
         envelope: &Envelope,
         content: &Content,
     ) -> Result<Attempt, Outcome> {
-        let handshake = encryption.handshake(host.name()).map_err(Outcome::Transient)?;
-        let mut policy = encryption.policy;
+        let mut policy = demand.tls;
         loop {
             let stream = connect(host, to).await?;
             let exchange = Exchange {
                 config: self.session(Dialect::Smtp, policy),
-                handshake: handshake.as_ref(),
-                host: host.name(),
+                handshake: demand.handshake.as_ref(),
+                host: &demand.describe(host.name()),
             };
             match exchange.run(stream, envelope.clone(), content).await {
                 // Opportunistic encryption that fails is no encryption, not no mail (RFC 7435 3).
@@ -136,6 +174,7 @@ impl Courier {
                     return Ok(Attempt {
                         outcomes,
                         host: Some(format!("{} ({})", host.name(), to.ip())),
+                        proof: Some(tls.as_ref().map_or(Proof::None, |_| demand.proof)),
                         tls,
                     });
                 }
@@ -173,6 +212,7 @@ impl Courier {
                 outcomes,
                 host: Some(name),
                 tls,
+                proof: Some(Proof::None),
             },
             Err(unusable) => {
                 let outcome = unusable.outcome();

@@ -28,12 +28,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use postern_control::{DkimRecord, EventKind};
 use postern_sandbox::{Inherited, Policy};
+use rustls::ClientConfig;
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 
 use crate::config::{Config, Role};
+use crate::deliver::dns::Dns;
+use crate::deliver::mta_sts::MtaSts;
+use crate::deliver::mta_sts::fetch::Fetcher;
+use crate::deliver::mta_sts::store::Store as PolicyStore;
 use crate::deliver::mx::Mx;
-use crate::deliver::{Courier, hop};
+use crate::deliver::policy::Policies;
+use crate::deliver::{Courier, hop, tls};
 use crate::dkim::{Signers, keys};
 use crate::events::Events;
 use crate::handover::Listener;
@@ -63,6 +69,7 @@ struct Sockets {
 struct Prepared {
     config: Config,
     hops: std::collections::BTreeMap<String, hop::Hop>,
+    mta_sts: Option<(Arc<MtaSts>, Arc<ClientConfig>)>,
     signers: Option<Signers>,
     records: Vec<DkimRecord>,
     sockets: Sockets,
@@ -78,6 +85,7 @@ pub fn main(config: Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
     let lock = lock_spool(&spool)?;
     let (signers, records) = signers(&config, &events)?;
     let hops = hop::prepare(&config)?;
+    let mta_sts = mta_sts(&config, &events)?;
     let report = policy(&config, &spool)
         .enforce()
         .context("the sandbox does not stand")?;
@@ -94,6 +102,7 @@ pub fn main(config: Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
     let prepared = Prepared {
         config,
         hops,
+        mta_sts,
         signers,
         records,
         sockets,
@@ -129,6 +138,41 @@ fn sockets(passed: Vec<Inherited>) -> anyhow::Result<Sockets> {
         );
     }
     Ok(sockets)
+}
+
+/// What is known of the policies of recipient domains, and how their hosts are believed.
+fn mta_sts(config: &Config, events: &Events) -> anyhow::Result<Option<(Arc<MtaSts>, Arc<ClientConfig>)>> {
+    let Some(settings) = &config.mta_sts else {
+        return Ok(None);
+    };
+    let client = match &settings.ca {
+        Some(path) => tls::authenticated(&config.credential(path))?,
+        None => tls::public()?,
+    };
+    let directory = config.state_directory.join(&settings.directory);
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&directory)
+        .with_context(|| {
+            format!(
+                "cannot make {}; state-directory must be on a disk that the queue's user may write to",
+                directory.display()
+            )
+        })?;
+    let (store, damage) = PolicyStore::open(&directory);
+    if let Some(damage) = damage {
+        events.warn(format!(
+            "kept MTA-STS policies cannot be read and are fetched again: {damage}"
+        ));
+    }
+    let fetcher = Fetcher {
+        client: client.clone(),
+        port: settings.port,
+    };
+    let dns = Dns::new(config.resolver.address);
+    let mta_sts = MtaSts::new(dns, fetcher, store, events.clone());
+    Ok(Some((Arc::new(mta_sts), client)))
 }
 
 /// Two processes that append to one spool would destroy it.
@@ -182,7 +226,7 @@ fn signers(config: &Config, events: &Events) -> anyhow::Result<(Option<Signers>,
     Ok((Some(Signers::new(dkim, pairs)?), records))
 }
 
-/// Files: the spool. TCP: the resolver's port and those of next hops.
+/// Files: the spool and kept policies. TCP: the resolver's port, those of next hops, and that of policies.
 fn policy(config: &Config, spool: &Path) -> Policy {
     let hops = config.next_hop.values().filter_map(|hop| match hop {
         NextHop::Smtp(smtp) => Some(smtp.port),
@@ -194,10 +238,16 @@ fn policy(config: &Config, spool: &Path) -> Policy {
             socket: LmtpSocket::Unix(_),
         } => None,
     });
-    let ports: BTreeSet<u16> = hops.chain([config.resolver.address.port()]).collect();
+    let mta_sts = config.mta_sts.as_ref();
+    let ports: BTreeSet<u16> = hops
+        .chain([config.resolver.address.port()])
+        .chain(mta_sts.map(|settings| settings.port))
+        .collect();
+    let kept = mta_sts.map(|settings| config.state_directory.join(&settings.directory));
+    let directories = std::iter::once(spool.to_owned()).chain(kept);
     ports
         .into_iter()
-        .fold(Policy::queue([spool]), Policy::connect_tcp)
+        .fold(Policy::queue(directories), Policy::connect_tcp)
 }
 
 fn tell_recovery(events: &Events, recovered: &Recovered, took: Duration) {
@@ -234,6 +284,7 @@ async fn serve(
     let Prepared {
         config,
         hops,
+        mta_sts,
         signers,
         records,
         sockets,
@@ -243,15 +294,19 @@ async fn serve(
         hostname: config.hostname.clone(),
         postmaster: config.postmaster.clone(),
     };
-    let mx = Mx::new(config.resolver.address)
-        .context("the resolver's client cannot be made; correct [resolver]")?;
+    let dns = Dns::new(config.resolver.address);
+    if let Some((mta_sts, _)) = &mta_sts {
+        let mta_sts = mta_sts.clone();
+        tokio::spawn(async move { mta_sts.refresh().await });
+    }
     let worker = Arc::new(Worker {
         store: Arc::new(store),
         router: router::Router::new(&config),
         hops,
         courier: Courier {
             hostname: config.hostname.clone(),
-            mx,
+            mx: Mx::new(dns),
+            policies: Policies { dns, mta_sts },
         },
         signers,
         queue: config.queue.clone(),

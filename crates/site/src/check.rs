@@ -10,7 +10,7 @@ use std::ops::Range;
 use ipnet::IpNet;
 
 use crate::diagnostic::Report;
-use crate::model::{At, Node, Site, Zone};
+use crate::model::{At, Node, OutboundTls, Site, Zone};
 
 pub(crate) fn site(site: &Site, report: &mut Report) {
     identity(site, report);
@@ -26,6 +26,7 @@ pub(crate) fn site(site: &Site, report: &mut Report) {
     scores(site, report);
     senders(site, report);
     services(site, report);
+    tls_exceptions(site, report);
 }
 
 fn identity(site: &Site, report: &mut Report) {
@@ -74,6 +75,39 @@ fn services(site: &Site, report: &mut Report) {
                     "use an address of {}: the internal node reaches nothing else",
                     join(&site.network.internal)
                 ),
+            );
+        }
+    }
+}
+
+fn tls_exceptions(site: &Site, report: &mut Report) {
+    let mut seen = HashSet::new();
+    for exception in &site.tls_exceptions {
+        if !seen.insert(exception.domain.as_str()) {
+            report.add(
+                exception.domain.span(),
+                format!("{} is excepted twice", *exception.domain),
+                "keep one of the two",
+            );
+        }
+        if site.outbound_tls == OutboundTls::Opportunistic {
+            report.add(
+                exception.domain.span(),
+                format!(
+                    "nothing is required that {} could be excepted from",
+                    *exception.domain
+                ),
+                "set outbound = \"required\" in [tls], or remove the exceptions",
+            );
+        }
+        if site.domains.iter().any(|domain| **domain == *exception.domain) {
+            report.add(
+                exception.domain.span(),
+                format!(
+                    "{} is a domain of this site, its mail goes to the internal node",
+                    *exception.domain
+                ),
+                "remove the exception: between the nodes TLS is mutual, always",
             );
         }
     }

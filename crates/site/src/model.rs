@@ -50,6 +50,7 @@ pub struct Site {
     pub(crate) root: Option<PrivateRoot>,
     pub(crate) inbound_tls: InboundTls,
     pub(crate) outbound_tls: OutboundTls,
+    pub(crate) tls_exceptions: Vec<TlsException>,
     pub(crate) policy: Policy,
 }
 
@@ -199,6 +200,14 @@ pub(crate) enum OutboundTls {
 pub(crate) enum EncryptedArchives {
     Refuse,
     Accept,
+}
+
+/// A recipient domain whose hosts need not encrypt.
+#[derive(Debug)]
+pub(crate) struct TlsException {
+    pub(crate) domain: At<Domain>,
+    /// Why; it is only read by people.
+    pub(crate) reason: At<String>,
 }
 
 #[derive(Debug)]

@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 use crate::diagnostic::{Fault, Report};
 use crate::model::{
     At, EncryptedArchives, InboundTls, Network, OutboundTls, Policy, PrivateRoot, Protocol, Service, Site,
+    TlsException,
 };
 use crate::reader::Reader;
 use crate::value;
@@ -29,9 +30,10 @@ pub(crate) fn site(text: &str, report: &mut Report) -> Option<Site> {
     let identity = required_section(&mut root, "site", identity);
     let nodes = nodes::read(&mut root);
     let network = required_section(&mut root, "network", network);
-    let services = services(&mut root);
+    let services = list_of_sections(&mut root, "service", service);
     let dns = optional_section(&mut root, "dns", private_root);
     let tls = optional_section(&mut root, "tls", tls);
+    let exceptions = list_of_sections(&mut root, "tls-exception", tls_exception);
     let policy = optional_section(&mut root, "policy", policy);
     root.finish();
 
@@ -48,6 +50,7 @@ pub(crate) fn site(text: &str, report: &mut Report) -> Option<Site> {
         root: dns?.flatten(),
         inbound_tls,
         outbound_tls,
+        tls_exceptions: exceptions?,
         policy: policy?.unwrap_or_default(),
     })
 }
@@ -170,17 +173,18 @@ fn network(table: &mut Reader<'_, '_>) -> Option<Network> {
     })
 }
 
-fn services(root: &mut Reader<'_, '_>) -> Option<Vec<Service>> {
-    if root.key_span("service").is_none() {
-        root.allow("service");
+/// Tables of one kind, `[[key]]`; none where the key is left out.
+fn list_of_sections<T>(root: &mut Reader<'_, '_>, key: &'static str, read: Section<T>) -> Option<Vec<T>> {
+    if root.key_span(key).is_none() {
+        root.allow(key);
         return Some(Vec::new());
     }
-    let read: Vec<_> = root
-        .tables("service")?
+    let sections: Vec<_> = root
+        .tables(key)?
         .iter()
-        .map(|table| read_section(root, "[[service]]".to_owned(), table, service))
+        .map(|table| read_section(root, format!("[[{key}]]"), table, read))
         .collect();
-    read.into_iter().collect()
+    sections.into_iter().collect()
 }
 
 fn protocol(text: &str) -> Result<Protocol, Fault> {
@@ -289,6 +293,23 @@ fn encrypted_archives(text: &str) -> Result<EncryptedArchives, Fault> {
             "use \"refuse\" (nothing passes unscanned) or \"accept\" (they pass unread)",
         )),
     }
+}
+
+fn tls_exception(table: &mut Reader<'_, '_>) -> Option<TlsException> {
+    let domain = table.required_text(
+        "domain",
+        "add the recipient domain, such as domain = \"partner.example\"",
+        value::domain,
+    );
+    let reason = table.required_text(
+        "reason",
+        "say why its mail may go in clear and until when, such as reason = \"no TLS before their move in March\"",
+        value::reason,
+    );
+    Some(TlsException {
+        domain: domain?,
+        reason: reason?,
+    })
 }
 
 fn policy(table: &mut Reader<'_, '_>) -> Option<Policy> {

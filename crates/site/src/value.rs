@@ -241,6 +241,18 @@ pub(crate) fn size(text: &str) -> Result<u64, Fault> {
     Err(Fault::new(format!("the size `{text}` is out of range"), remedy))
 }
 
+/// One line for people to read.
+pub(crate) fn reason(text: &str) -> Result<String, Fault> {
+    let text = text.trim();
+    if text.is_empty() || text.chars().any(char::is_control) {
+        return Err(Fault::new(
+            "the reason is empty or not one line",
+            "say in one line why, for who reads the file next year",
+        ));
+    }
+    Ok(text.to_owned())
+}
+
 /// The greylist's delay in seconds, 1 second to 1 day; `off` is none.
 pub(crate) fn delay(text: &str) -> Result<Option<u64>, Fault> {
     if text == "off" {

@@ -91,3 +91,28 @@ fn zone_lines_with_and_without_keys() {
     insta::assert_snapshot!("default-dns", postern_site::zone_lines(&site(DEFAULT), &known));
     insta::assert_snapshot!("full-dns", postern_site::zone_lines(&site(FULL), &[]));
 }
+
+#[test]
+fn exceptions_are_rendered_with_their_reasons() {
+    let text = format!(
+        "{DEFAULT}
+[[tls-exception]]
+domain = \"partner.example\"
+reason = \"no TLS before their move in March\"
+[[tls-exception]]
+domain = \"Old.Example\"
+reason = \"an appliance of 2004; ticket 4711\"
+"
+    );
+    let files = site(&text).render("gateway").expect("the site has this node");
+    let relay = files
+        .iter()
+        .find(|file| file.path == "relay.toml")
+        .expect("a relay.toml");
+    let (_, hop) = relay
+        .contents
+        .split_once("[next-hop.world]\n")
+        .expect("a hop to the world");
+    let (hop, _) = hop.split_once("\n[[route]]").expect("routes after it");
+    insta::assert_snapshot!(hop);
+}

@@ -1,6 +1,6 @@
 //! Next hops, ready for use: their credentials are read before the sandbox stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use postern_smtp::client;
@@ -8,6 +8,7 @@ use postern_smtp::reply::Reply;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 
+use super::policy::{Demand, Proof};
 use super::tls;
 use crate::config::Config;
 use crate::queue::config::{LmtpSocket, NextHop, OutboundTls};
@@ -31,6 +32,10 @@ pub enum Hop {
         port: u16,
         /// How connections are encrypted.
         encryption: Encryption,
+        /// Recipient domains, in A-labels and lower case, of which no encryption is asked.
+        exceptions: BTreeSet<String>,
+        /// How connections for these are.
+        exempt: Encryption,
     },
     /// A mail store.
     Lmtp(LmtpSocket),
@@ -44,23 +49,32 @@ pub struct Encryption {
     client: Option<Arc<ClientConfig>>,
     /// The name that the certificate must bear, where that is not the host's own.
     name: Option<ServerName<'static>>,
+    /// What the handshake proves.
+    proof: Proof,
 }
 
 /// What a handshake needs.
 pub type Handshake = (Arc<ClientConfig>, ServerName<'static>);
 
 impl Encryption {
-    /// What a handshake with `host` needs.
-    pub fn handshake(&self, host: &str) -> Result<Option<Handshake>, Reply> {
-        let Some(client) = &self.client else {
-            return Ok(None);
+    /// What is demanded of `host`.
+    pub fn demand(&self, host: &str) -> Result<Demand, Reply> {
+        let handshake = match (&self.client, &self.name) {
+            (None, _) => None,
+            (Some(client), Some(name)) => Some((client.clone(), name.clone())),
+            (Some(client), None) => Some((client.clone(), server_name(host)?)),
         };
-        let name = match &self.name {
-            Some(name) => name.clone(),
-            None => ServerName::try_from(host.to_owned()).map_err(reasons::unusable_next_hop)?,
-        };
-        Ok(Some((client.clone(), name)))
+        Ok(Demand {
+            tls: self.policy,
+            handshake,
+            proof: self.proof,
+        })
     }
+}
+
+/// A host's name as TLS wants it.
+pub fn server_name(host: &str) -> Result<ServerName<'static>, Reply> {
+    ServerName::try_from(host.to_owned()).map_err(reasons::unusable_next_hop)
 }
 
 /// All next hops of the configuration by name.
@@ -75,9 +89,18 @@ pub fn prepare(config: &Config) -> Result<BTreeMap<String, Hop>, TlsError> {
 fn prepare_one(config: &Config, name: &str, hop: &NextHop) -> Result<Hop, TlsError> {
     Ok(match hop {
         NextHop::Lmtp { socket } => Hop::Lmtp(socket.clone()),
-        NextHop::Mx { tls, port } => Hop::Mx {
+        NextHop::Mx {
+            tls,
+            tls_exceptions,
+            port,
+        } => Hop::Mx {
             port: *port,
             encryption: unauthenticated(*tls)?,
+            exceptions: tls_exceptions
+                .iter()
+                .map(|domain| domain.to_ascii_lowercase())
+                .collect(),
+            exempt: unauthenticated(OutboundTls::Opportunistic)?,
         },
         NextHop::Smtp(smtp) => {
             let encryption = match (smtp.tls, &smtp.ca) {
@@ -87,6 +110,7 @@ fn prepare_one(config: &Config, name: &str, hop: &NextHop) -> Result<Hop, TlsErr
                         policy: client::Tls::Required,
                         client: Some(client),
                         name: Some(name),
+                        proof: Proof::Mutual,
                     }
                 }
                 (OutboundTls::Required, Some(authority)) => {
@@ -100,6 +124,7 @@ fn prepare_one(config: &Config, name: &str, hop: &NextHop) -> Result<Hop, TlsErr
                         policy: client::Tls::Required,
                         client: Some(client),
                         name: Some(name),
+                        proof: Proof::Authority,
                     }
                 }
                 (tls, _) => unauthenticated(tls)?,
@@ -128,5 +153,6 @@ fn unauthenticated(tls: OutboundTls) -> Result<Encryption, TlsError> {
         policy,
         client,
         name: None,
+        proof: Proof::None,
     })
 }

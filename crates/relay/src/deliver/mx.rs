@@ -3,19 +3,37 @@
 //! MX records by preference, equal ones in random order; a domain without MX is its own host; a null MX takes no mail
 //! (RFC 7505). Where we are among the hosts, only better ones count, so that mail cannot go in circles.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
-use hickory_resolver::TokioResolver;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use postern_smtp::address::Domain;
 use postern_smtp::reply::Reply;
 
+use super::dns::{Answer, Dns};
 use crate::queue::reasons;
-use crate::resolver::ResolverError;
 
 /// Asks the DNS.
 pub struct Mx {
-    resolver: TokioResolver,
+    dns: Dns,
+}
+
+/// The hosts of a domain.
+#[derive(Debug)]
+pub struct Hosts {
+    /// Best first.
+    pub list: Vec<Host>,
+    /// Whether the DNS has proved that they are the domain's.
+    pub authentic: bool,
+}
+
+/// The addresses of a host.
+#[derive(Debug, Default)]
+pub struct Addresses {
+    /// IPv6 and IPv4.
+    pub list: Vec<IpAddr>,
+    /// The names under which TLSA records of the host would be, in this order (RFC 7672 2.2.3); none where the DNS does
+    /// not prove the addresses.
+    pub tlsa_bases: Vec<Name>,
 }
 
 /// A host that takes mail.
@@ -37,75 +55,105 @@ impl Host {
 }
 
 impl Mx {
-    /// Asks the resolver at `address` and nobody else: no hosts file, no search list, no public resolver.
-    pub fn new(address: SocketAddr) -> Result<Self, ResolverError> {
-        Ok(Self {
-            resolver: crate::resolver::resolver(address)?,
-        })
+    /// Asks with `dns`.
+    pub fn new(dns: Dns) -> Self {
+        Self { dns }
     }
 
     /// The one host of a fixed hop.
-    pub fn fixed(host: &str) -> Vec<Host> {
-        vec![host_of(host)]
+    pub fn fixed(host: &str) -> Hosts {
+        Hosts {
+            list: vec![host_of(host)],
+            authentic: false,
+        }
     }
 
     /// The hosts of `domain`, best first. `own` is our own name.
-    pub async fn hosts(&self, domain: &str, own: &str) -> Result<Vec<Host>, Reply> {
+    pub async fn hosts(&self, domain: &str, own: &str) -> Result<Hosts, Reply> {
         if let Some(address) = domain.parse::<Domain>().ok().and_then(|domain| domain.literal()) {
-            return Ok(vec![Host::Address(address, address.to_string())]);
+            return Ok(Hosts {
+                list: vec![Host::Address(address, address.to_string())],
+                authentic: false,
+            });
         }
-        let name = absolute(domain)?;
-        match self.resolver.lookup(name, RecordType::MX).await {
-            Ok(lookup) => {
-                let records: Vec<_> = lookup
-                    .answers()
-                    .iter()
-                    .filter_map(|record| match &record.data {
-                        RData::MX(mx) => Some((mx.preference, mx.exchange.to_ascii())),
-                        _ => None,
-                    })
-                    .collect();
-                // An alias only: its target has no MX records.
-                if records.is_empty() {
-                    return self.itself(domain, own).await;
-                }
-                choose(domain, records, own)
+        let answer = self.dns.ask(absolute(domain)?, RecordType::MX).await;
+        let answer = answer.map_err(|error| reasons::dns_failed(domain, error))?;
+        if answer.no_such_name {
+            return Err(reasons::no_mail_host(domain));
+        }
+        let mut records: Vec<_> = answer
+            .data
+            .iter()
+            .filter_map(|data| match data {
+                RData::MX(mx) => Some((mx.preference, mx.exchange.to_ascii())),
+                _ => None,
+            })
+            .collect();
+        if records.is_empty() {
+            // The implicit MX: the domain itself, if it has an address.
+            if self.lookup(domain).await?.list.is_empty() {
+                return Err(reasons::no_mail_host(domain));
             }
-            Err(error) if error.is_nx_domain() => Err(reasons::no_mail_host(domain)),
-            Err(error) if error.is_no_records_found() => self.itself(domain, own).await,
-            Err(error) => Err(reasons::dns_failed(domain, error)),
+            records.push((0, domain.to_owned()));
         }
-    }
-
-    /// The implicit MX: the domain itself, if it has an address.
-    async fn itself(&self, domain: &str, own: &str) -> Result<Vec<Host>, Reply> {
-        match self.lookup(domain).await {
-            Ok(addresses) if addresses.is_empty() => Err(reasons::no_mail_host(domain)),
-            Ok(_) => choose(domain, vec![(0, domain.to_owned())], own),
-            Err(error) => Err(reasons::dns_failed(domain, error)),
-        }
+        Ok(Hosts {
+            list: choose(domain, records, own)?,
+            authentic: answer.authentic,
+        })
     }
 
     /// The addresses of a host.
-    pub async fn addresses(&self, host: &Host) -> Result<Vec<IpAddr>, Reply> {
+    pub async fn addresses(&self, host: &Host) -> Result<Addresses, Reply> {
         match host {
-            Host::Address(address, _) => Ok(vec![*address]),
-            Host::Name(name) => match self.lookup(name).await {
-                Ok(addresses) if addresses.is_empty() => Err(reasons::no_address(name)),
-                Ok(addresses) => Ok(addresses),
-                Err(error) => Err(reasons::dns_failed(name, error)),
+            Host::Address(address, _) => Ok(Addresses {
+                list: vec![*address],
+                tlsa_bases: Vec::new(),
+            }),
+            Host::Name(name) => match self.lookup(name).await? {
+                found if found.list.is_empty() => Err(reasons::no_address(name)),
+                found => Ok(found),
             },
         }
     }
 
     /// IPv6 and IPv4 addresses; empty where the DNS says that there are none.
-    async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, String> {
-        let name = absolute(name).map_err(|reply| reply.text())?;
-        match self.resolver.lookup_ip(name).await {
-            Ok(found) => Ok(found.iter().collect()),
-            Err(error) if error.is_no_records_found() => Ok(Vec::new()),
-            Err(error) => Err(error.to_string()),
+    async fn lookup(&self, host: &str) -> Result<Addresses, Reply> {
+        let name = absolute(host)?;
+        let ask = |kind| self.dns.ask(name.clone(), kind);
+        let (six, four) = tokio::join!(ask(RecordType::AAAA), ask(RecordType::A));
+        let mut found = Addresses::default();
+        let mut error = None;
+        for answer in [six, four] {
+            match answer {
+                Ok(answer) => {
+                    found.list.extend(answer.data.iter().filter_map(RData::ip_addr));
+                    if !answer.data.is_empty() && found.tlsa_bases.is_empty() {
+                        found.tlsa_bases = self.tlsa_bases(&name, &answer).await;
+                    }
+                }
+                Err(reason) => error = Some(reason),
+            }
         }
+        match error {
+            // Of one family alone we know enough.
+            Some(error) if found.list.is_empty() => Err(reasons::dns_failed(host, error)),
+            _ => Ok(found),
+        }
+    }
+
+    /// Where the host is an alias, both names count if the whole way is proved, and its own if only its first step is.
+    async fn tlsa_bases(&self, name: &Name, answer: &Answer) -> Vec<Name> {
+        let alias = answer.canonical != *name;
+        if answer.authentic && alias {
+            return vec![answer.canonical.clone(), name.clone()];
+        }
+        let own = if alias {
+            let first = self.dns.ask(name.clone(), RecordType::CNAME).await;
+            first.is_ok_and(|answer| answer.authentic && !answer.data.is_empty())
+        } else {
+            answer.authentic
+        };
+        own.then(|| name.clone()).into_iter().collect()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The choice of hosts, and the questions to a real resolver over UDP: a small server of the test on loopback.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use hickory_resolver::proto::op::{Message, MessageType, ResponseCode};
 use hickory_resolver::proto::rr::Record;
@@ -104,8 +105,8 @@ fn answer(question: &Message) -> Message {
 
 #[tokio::test]
 async fn the_resolver_is_asked() {
-    let mx = Mx::new(server().await).unwrap();
-    let hosts = async |domain: &str| mx.hosts(domain, "mx1.example.org").await;
+    let mx = Mx::new(Dns::new(server().await));
+    let hosts = async |domain: &str| mx.hosts(domain, "mx1.example.org").await.map(|hosts| hosts.list);
     let code = async |domain: &str| hosts(domain).await.unwrap_err().code.value();
     assert_eq!(names(hosts("two.example").await), ["a.example", "b.example"]);
     assert_eq!(names(hosts("implicit.example").await), ["implicit.example"]);
@@ -115,12 +116,12 @@ async fn the_resolver_is_asked() {
     assert_eq!(code("broken.example").await, 451);
     let literal = hosts("[192.0.2.9]").await.unwrap();
     assert_eq!(
-        mx.addresses(&literal[0]).await.unwrap(),
+        mx.addresses(&literal[0]).await.unwrap().list,
         ["192.0.2.9".parse::<IpAddr>().unwrap()]
     );
     let host = Host::Name("a.example".into());
     assert_eq!(
-        mx.addresses(&host).await.unwrap(),
+        mx.addresses(&host).await.unwrap().list,
         ["192.0.2.7".parse::<IpAddr>().unwrap()]
     );
     assert_eq!(

@@ -1,7 +1,7 @@
 //! TLS towards next hops that have no certificate of our authority.
 //!
 //! Between strangers the name of a mail exchanger comes from the DNS, so a certificate for it proves nothing unless
-//! DANE or MTA-STS says what it must be (RFC 7672 1.3, RFC 8461). Without these, mandatory encryption keeps those out
+//! DANE or MTA-STS says what it must be (RFC 7672 1.3, RFC 8461; see [`super::policy`]). Without these, mandatory encryption keeps those out
 //! who only listen; the handshake's signatures are checked, the certificate's names and issuer are not.
 
 use std::path::Path;
@@ -9,14 +9,27 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
+use super::dane::Associations;
 use crate::tls::{TlsError, provider, roots};
 
 /// Encryption without authentication.
 pub fn unauthenticated() -> Result<Arc<ClientConfig>, TlsError> {
-    let verifier = Arc::new(AnyCertificate(provider()));
+    with_rule(Rule::AnyCertificate)
+}
+
+/// Encryption where the certificate must be what the DNS says (RFC 7672).
+pub fn dane(associations: Associations) -> Result<Arc<ClientConfig>, TlsError> {
+    with_rule(Rule::Dane(associations))
+}
+
+fn with_rule(rule: Rule) -> Result<Arc<ClientConfig>, TlsError> {
+    let verifier = Arc::new(Verifier {
+        rule,
+        provider: provider(),
+    });
     let client = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(unusable)?
@@ -28,10 +41,19 @@ pub fn unauthenticated() -> Result<Arc<ClientConfig>, TlsError> {
 
 /// Encryption where the server proves itself by a certificate of the authority in `path`.
 pub fn authenticated(path: &Path) -> Result<Arc<ClientConfig>, TlsError> {
+    believing(roots(path)?)
+}
+
+/// Encryption where the server proves itself by a certificate of an authority that web servers are believed by.
+pub fn public() -> Result<Arc<ClientConfig>, TlsError> {
+    believing(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect())
+}
+
+fn believing(authorities: RootCertStore) -> Result<Arc<ClientConfig>, TlsError> {
     let client = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(unusable)?
-        .with_root_certificates(roots(path)?)
+        .with_root_certificates(authorities)
         .with_no_client_auth();
     Ok(Arc::new(client))
 }
@@ -43,19 +65,32 @@ fn unusable(error: impl std::fmt::Display) -> TlsError {
     }
 }
 
-/// Takes every certificate; the server must still hold its key.
+/// Which certificates are taken.
 #[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
+enum Rule {
+    AnyCertificate,
+    Dane(Associations),
+}
 
-impl ServerCertVerifier for AnyCertificate {
+/// A rule of ours for certificates; the server must always hold its key.
+#[derive(Debug)]
+struct Verifier {
+    rule: Rule,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
+        server: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
         _: &ServerName<'_>,
         _: &[u8],
-        _: UnixTime,
+        now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        if let Rule::Dane(associations) = &self.rule {
+            associations.check(server, chain, now)?;
+        }
         Ok(ServerCertVerified::assertion())
     }
 
@@ -69,7 +104,7 @@ impl ServerCertVerifier for AnyCertificate {
             message,
             certificate,
             signature,
-            &self.0.signature_verification_algorithms,
+            &self.provider.signature_verification_algorithms,
         )
     }
 
@@ -83,11 +118,13 @@ impl ServerCertVerifier for AnyCertificate {
             message,
             certificate,
             signature,
-            &self.0.signature_verification_algorithms,
+            &self.provider.signature_verification_algorithms,
         )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }

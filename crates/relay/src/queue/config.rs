@@ -11,7 +11,12 @@ use crate::config::diagnostic::Fault;
 
 /// `[next-hop.NAME]`
 #[derive(Debug, Clone, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(
+    tag = "kind",
+    rename_all = "kebab-case",
+    rename_all_fields = "kebab-case",
+    deny_unknown_fields
+)]
 pub enum NextHop {
     /// One fixed host by SMTP.
     Smtp(SmtpHop),
@@ -24,6 +29,10 @@ pub enum NextHop {
     Mx {
         /// Whether connections must be encrypted.
         tls: OutboundTls,
+        /// Recipient domains, in A-labels, for which they need not be. What a domain publishes about itself (DANE,
+        /// MTA-STS) holds all the same.
+        #[serde(default)]
+        tls_exceptions: Vec<String>,
         /// Port, 25 but in tests.
         #[serde(default = "default_port")]
         port: u16,
@@ -135,6 +144,28 @@ impl Default for Queue {
             concurrency_per_destination: 10,
         }
     }
+}
+
+/// `[mta-sts]`: policies that recipient domains publish by HTTPS (RFC 8461) are honoured.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct MtaSts {
+    /// Where policies are kept, under the state directory.
+    #[serde(default = "default_policies")]
+    pub directory: PathBuf,
+    /// PEM of the authorities that web servers and mail hosts are believed by; absent = those that browsers agree on.
+    pub ca: Option<PathBuf>,
+    /// Port of the web servers, 443 but in tests.
+    #[serde(default = "default_https")]
+    pub port: u16,
+}
+
+fn default_policies() -> PathBuf {
+    "mta-sts".into()
+}
+
+fn default_https() -> u16 {
+    443
 }
 
 /// `[dkim]`

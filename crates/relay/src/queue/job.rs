@@ -102,6 +102,7 @@ impl Worker {
                     outcomes,
                     host: None,
                     tls: None,
+                    proof: None,
                 };
                 return self.conclude(job, &stored, &attempt).await;
             }
@@ -127,6 +128,7 @@ impl Worker {
                     outcomes,
                     host: None,
                     tls: None,
+                    proof: None,
                 }
             }
         };
@@ -263,6 +265,7 @@ impl Worker {
             next_hop,
             host,
             tls: attempt.tls.clone(),
+            authentication: attempt.proof.map(|proof| proof.as_str().to_owned()),
             reply: reply.clone(),
         };
         let became = match status {

@@ -57,6 +57,15 @@ pub fn tls_failed(host: impl Display, error: impl Display) -> Reply {
     Reply::new(451, (4, 7, 5), format!("no TLS with {host}: {error}"))
 }
 
+/// RFC 8461 5: a host that the domain's policy does not name gets nothing.
+pub fn not_in_policy(host: &str, domain: &str) -> Reply {
+    Reply::new(
+        451,
+        (4, 7, 5),
+        format!("the MTA-STS policy of {domain} does not name its mail host {host}"),
+    )
+}
+
 /// The configuration has changed since the message was taken.
 pub fn no_route(domain: &str) -> Reply {
     Reply::new(

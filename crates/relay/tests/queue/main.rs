@@ -6,8 +6,12 @@
 #![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
 
 mod crash;
+mod dane;
 mod disk;
+mod mta_sts;
+mod names;
 mod notify;
+mod outward;
 mod process;
 mod sink;
 mod tls;

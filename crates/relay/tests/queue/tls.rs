@@ -9,24 +9,36 @@ use postern_control::EventKind;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
-use rustls_pki_types::PrivatePkcs8KeyDer;
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
 use crate::process::{HEAD, Queue, envelope, hand_over};
 use crate::sink::Sink;
 
 /// An authority, and the certificates it made.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    fn issue(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
+    pub(crate) fn der(&self) -> &CertificateDer<'static> {
+        self.0.der()
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    pub(crate) fn issue(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
+        self.issue_for(vec![name.to_owned()])
+    }
+
+    pub(crate) fn issue_for(&self, names: Vec<String>) -> (rcgen::Certificate, KeyPair) {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let params = CertificateParams::new(names).unwrap();
         (params.signed_by(&key, &self.0).unwrap(), key)
     }
 
@@ -59,7 +71,12 @@ impl Authority {
 
 /// An SMTP host with STARTTLS in front of a sink; without `tls` it does not offer it.
 fn host(sink: &Sink, tls: Option<Arc<ServerConfig>>) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    host_at("127.0.0.1:0".parse().unwrap(), sink, tls)
+}
+
+/// The same at this address.
+pub(crate) fn host_at(address: SocketAddr, sink: &Sink, tls: Option<Arc<ServerConfig>>) -> SocketAddr {
+    let listener = TcpListener::bind(address).unwrap();
     let address = listener.local_addr().unwrap();
     let sink = sink.clone();
     std::thread::spawn(move || {
@@ -77,7 +94,12 @@ fn session(mut stream: TcpStream, sink: &Sink, tls: Option<Arc<ServerConfig>>) -
     let mut line = String::new();
     lines.read_line(&mut line)?;
     let Some(tls) = tls else {
-        return stream.write_all(b"250 host\r\n");
+        stream.write_all(b"250 host\r\n")?;
+        // Its greeting goes nowhere, see below.
+        return sink.session(
+            &mut lines,
+            &mut Half(std::rc::Rc::new(std::cell::RefCell::new(&mut stream)), true),
+        );
     };
     stream.write_all(b"250-host\r\n250 STARTTLS\r\n")?;
     line.clear();

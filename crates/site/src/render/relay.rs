@@ -77,6 +77,7 @@ fn gateway(site: &Site) -> String {
         .greylist_delay
         .map_or(String::new(), |delay| format!("\n[greylist]\ndelay = {delay}\n"));
     let greylist_check = if greylist.is_empty() { "" } else { ", \"greylist\"" };
+    let exceptions = tls_exceptions(site);
     let domains = quoted_list(site.domains());
     let (internal_host, internal_name) = internal_server(site);
     let app_servers = quoted_list(site.network.app_servers.iter().map(|a| a.to_string()));
@@ -123,6 +124,10 @@ next-hop = \"internal\"
 kind = \"mx\"
 tls = \"{outbound}\"
 port = 25
+{exceptions}
+[mta-sts]
+directory = \"mta-sts\"
+port = 443
 
 [[route]]
 from = [\"public\"]
@@ -225,6 +230,18 @@ next-hop = \"gateway\"
 "
     );
     out
+}
+
+/// Each domain with its reason, for who reads the file on the node; empty where there is none.
+fn tls_exceptions(site: &Site) -> String {
+    if site.tls_exceptions.is_empty() {
+        return String::new();
+    }
+    let lines = site
+        .tls_exceptions
+        .iter()
+        .map(|one| format!("    {}, # {}\n", quoted(one.domain.as_str()), *one.reason));
+    format!("tls-exceptions = [\n{}]\n", lines.collect::<String>())
 }
 
 /// The internal mail server's address and certificate name, quoted.
