@@ -21,16 +21,18 @@ pub mod policy;
 pub mod session;
 pub mod tls;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use postern_smtp::client::{self, Dialect, Envelope, Outcome};
+use postern_smtp::replies;
+use postern_smtp::reply::Reply;
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::queue::config::LmtpSocket;
 use crate::queue::reasons;
 use content::Content;
-use hop::Hop;
+use hop::{Encryption, Hop};
 use mx::{Host, Mx};
 use policy::{Demand, Policies, Proof, Question};
 use session::{Exchange, Stream};
@@ -75,16 +77,32 @@ impl Attempt {
     }
 }
 
+/// How the hosts of a hop are approached.
+struct Way<'a> {
+    port: u16,
+    encryption: &'a Encryption,
+    /// Whether what the recipients' domain publishes counts.
+    published: bool,
+}
+
 impl Courier {
     /// Tries to deliver. `domain` is that of the recipients; a fixed hop does not look at it.
     pub async fn attempt(&self, hop: &Hop, domain: &str, envelope: Envelope, content: &Content) -> Attempt {
-        let (hosts, encryption, port) = match hop {
+        let fixed = matches!(hop, Hop::Smtp { .. });
+        let (hosts, way) = match hop {
             Hop::Lmtp(socket) => return self.lmtp(socket, envelope, content).await,
             Hop::Smtp {
                 host,
                 port,
                 encryption,
-            } => (Ok(Mx::fixed(host)), encryption, *port),
+            } => {
+                let way = Way {
+                    port: *port,
+                    encryption,
+                    published: false,
+                };
+                (Ok(Mx::fixed(host)), way)
+            }
             Hop::Mx {
                 port,
                 encryption,
@@ -92,47 +110,37 @@ impl Courier {
                 exempt,
             } => {
                 let excepted = dns::a_labels(domain).is_some_and(|domain| exceptions.contains(&domain));
-                let encryption = if excepted { exempt } else { encryption };
-                (self.mx.hosts(domain, &self.hostname).await, encryption, *port)
+                // The author's waiver reaches what the domain publishes, too (RFC 8689 5); REQUIRETLS is above it.
+                let waived = !envelope.require_tls && content.waives_tls();
+                let way = Way {
+                    port: *port,
+                    encryption: if excepted || waived { exempt } else { encryption },
+                    published: !waived,
+                };
+                (self.mx.hosts(domain, &self.hostname).await, way)
             }
         };
         let hosts = match hosts {
             Ok(hosts) => hosts,
             Err(reply) => return Attempt::all(&envelope, &reply.into()),
         };
-        let fixed = matches!(hop, Hop::Smtp { .. });
         let mut last = Outcome::Transient(reasons::no_address(domain));
         let mut left = MAX_ADDRESSES;
         for host in &hosts.list {
-            let found = match self.mx.addresses(host).await {
-                Ok(found) => found,
+            let (addresses, demand) = match self.approach(&way, domain, host, hosts.authentic).await {
+                Ok((_, demand)) if envelope.require_tls && demand.proof == Proof::None => {
+                    last = reasons::unproven(host.name()).into();
+                    continue;
+                }
+                Ok(approach) => approach,
                 Err(reply) => {
                     last = reply.into();
                     continue;
                 }
             };
-            let demand = if fixed {
-                encryption.demand(host.name())
-            } else {
-                let question = Question {
-                    domain,
-                    host: host.name(),
-                    port,
-                    tlsa_bases: if hosts.authentic { &found.tlsa_bases } else { &[] },
-                    encryption,
-                };
-                self.policies.demand(&question).await
-            };
-            let demand = match demand {
-                Ok(demand) => demand,
-                Err(reply) => {
-                    last = reply.into();
-                    continue;
-                }
-            };
-            for address in found.list.into_iter().take(left) {
+            for address in addresses.into_iter().take(left) {
                 left -= 1;
-                let to = SocketAddr::new(address, port);
+                let to = SocketAddr::new(address, way.port);
                 match self.smtp(host, to, &demand, &envelope, content).await {
                     Ok(attempt) => return attempt,
                     Err(outcome) => last = outcome,
@@ -145,6 +153,30 @@ impl Courier {
             other => other,
         };
         Attempt::all(&envelope, &last)
+    }
+
+    /// A host's addresses, and what is demanded of it. `authentic`: the DNS proves that it is the domain's.
+    async fn approach(
+        &self,
+        way: &Way<'_>,
+        domain: &str,
+        host: &Host,
+        authentic: bool,
+    ) -> Result<(Vec<IpAddr>, Demand), Reply> {
+        let found = self.mx.addresses(host).await?;
+        let demand = if way.published {
+            let question = Question {
+                domain,
+                host: host.name(),
+                port: way.port,
+                tlsa_bases: if authentic { &found.tlsa_bases } else { &[] },
+                encryption: way.encryption,
+            };
+            self.policies.demand(&question).await?
+        } else {
+            way.encryption.demand(host.name())?
+        };
+        Ok((found.list, demand))
     }
 
     /// One address of one host; `Err` where it could not be talked to.
@@ -170,6 +202,10 @@ impl Courier {
                     policy = client::Tls::Never;
                 }
                 Err(unusable) => return Err(unusable.outcome()),
+                // Another host may promise what this one does not (RFC 8689 4.2.1).
+                Ok((outcomes, _)) if envelope.require_tls && is_unpromised(&outcomes) => {
+                    return Err(Outcome::Permanent(replies::next_hop_without_require_tls()));
+                }
                 Ok((outcomes, tls)) => {
                     return Ok(Attempt {
                         outcomes,
@@ -229,6 +265,12 @@ impl Courier {
             pipelining: true,
         }
     }
+}
+
+/// Whether the host was not asked to take the message, as it does not offer REQUIRETLS.
+fn is_unpromised(outcomes: &[Outcome]) -> bool {
+    let reply = replies::next_hop_without_require_tls();
+    !outcomes.is_empty() && outcomes.iter().all(|outcome| *outcome.reply() == reply)
 }
 
 async fn connect(host: &Host, to: SocketAddr) -> Result<Stream, Outcome> {

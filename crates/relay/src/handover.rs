@@ -29,6 +29,10 @@ const ANSWER: Duration = Duration::from_mins(2);
 /// What smtpd knows of a message besides its octets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a parameter or a proof of its own"
+)]
 pub struct Envelope {
     /// The connection's trace id.
     pub trace: String,
@@ -45,6 +49,9 @@ pub struct Envelope {
     /// MAIL had SMTPUTF8 (RFC 6531).
     #[serde(default)]
     pub smtputf8: bool,
+    /// MAIL had REQUIRETLS (RFC 8689). Left out where false: an older version can read that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub require_tls: bool,
     /// MAIL had BODY=8BITMIME, or the content has octets above 127 (RFC 6152).
     #[serde(default)]
     pub eight_bit: bool,

@@ -11,6 +11,7 @@ pub mod intake;
 pub mod job;
 pub mod mail;
 pub mod manager;
+pub mod outward;
 pub mod provenance;
 pub mod reasons;
 pub mod router;
@@ -28,18 +29,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use postern_control::{DkimRecord, EventKind};
 use postern_sandbox::{Inherited, Policy};
-use rustls::ClientConfig;
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 
 use crate::config::{Config, Role};
-use crate::deliver::dns::Dns;
-use crate::deliver::mta_sts::MtaSts;
-use crate::deliver::mta_sts::fetch::Fetcher;
-use crate::deliver::mta_sts::store::Store as PolicyStore;
-use crate::deliver::mx::Mx;
-use crate::deliver::policy::Policies;
-use crate::deliver::{Courier, hop, tls};
+use crate::deliver::hop;
 use crate::dkim::{Signers, keys};
 use crate::events::Events;
 use crate::handover::Listener;
@@ -69,7 +63,7 @@ struct Sockets {
 struct Prepared {
     config: Config,
     hops: std::collections::BTreeMap<String, hop::Hop>,
-    mta_sts: Option<(Arc<MtaSts>, Arc<ClientConfig>)>,
+    mta_sts: outward::Policies,
     signers: Option<Signers>,
     records: Vec<DkimRecord>,
     sockets: Sockets,
@@ -85,7 +79,7 @@ pub fn main(config: Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
     let lock = lock_spool(&spool)?;
     let (signers, records) = signers(&config, &events)?;
     let hops = hop::prepare(&config)?;
-    let mta_sts = mta_sts(&config, &events)?;
+    let mta_sts = outward::mta_sts(&config, &events)?;
     let report = policy(&config, &spool)
         .enforce()
         .context("the sandbox does not stand")?;
@@ -138,41 +132,6 @@ fn sockets(passed: Vec<Inherited>) -> anyhow::Result<Sockets> {
         );
     }
     Ok(sockets)
-}
-
-/// What is known of the policies of recipient domains, and how their hosts are believed.
-fn mta_sts(config: &Config, events: &Events) -> anyhow::Result<Option<(Arc<MtaSts>, Arc<ClientConfig>)>> {
-    let Some(settings) = &config.mta_sts else {
-        return Ok(None);
-    };
-    let client = match &settings.ca {
-        Some(path) => tls::authenticated(&config.credential(path))?,
-        None => tls::public()?,
-    };
-    let directory = config.state_directory.join(&settings.directory);
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&directory)
-        .with_context(|| {
-            format!(
-                "cannot make {}; state-directory must be on a disk that the queue's user may write to",
-                directory.display()
-            )
-        })?;
-    let (store, damage) = PolicyStore::open(&directory);
-    if let Some(damage) = damage {
-        events.warn(format!(
-            "kept MTA-STS policies cannot be read and are fetched again: {damage}"
-        ));
-    }
-    let fetcher = Fetcher {
-        client: client.clone(),
-        port: settings.port,
-    };
-    let dns = Dns::new(config.resolver.address);
-    let mta_sts = MtaSts::new(dns, fetcher, store, events.clone());
-    Ok(Some((Arc::new(mta_sts), client)))
 }
 
 /// Two processes that append to one spool would destroy it.
@@ -294,20 +253,11 @@ async fn serve(
         hostname: config.hostname.clone(),
         postmaster: config.postmaster.clone(),
     };
-    let dns = Dns::new(config.resolver.address);
-    if let Some((mta_sts, _)) = &mta_sts {
-        let mta_sts = mta_sts.clone();
-        tokio::spawn(async move { mta_sts.refresh().await });
-    }
     let worker = Arc::new(Worker {
         store: Arc::new(store),
         router: router::Router::new(&config),
         hops,
-        courier: Courier {
-            hostname: config.hostname.clone(),
-            mx: Mx::new(dns),
-            policies: Policies { dns, mta_sts },
-        },
+        courier: outward::courier(&config, mta_sts),
         signers,
         queue: config.queue.clone(),
         identity,

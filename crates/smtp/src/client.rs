@@ -36,7 +36,7 @@
 //! let envelope = Envelope {
 //!     reverse_path: "b@example.net".parse().expect("an address"),
 //!     recipients: vec![Recipient { path, notify: None, orcpt: None }],
-//!     size: 17, eight_bit: false, smtputf8: false, ret: None, envid: None,
+//!     size: 17, eight_bit: false, smtputf8: false, require_tls: false, ret: None, envid: None,
 //! };
 //! let config = Config { dialect: Dialect::Smtp, helo: "c.example".into(), tls: Tls::Never, pipelining: true };
 //! let mut session = Session::new(config);

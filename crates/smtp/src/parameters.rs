@@ -1,4 +1,4 @@
-//! The parameters of MAIL and RCPT (RFC 5321 section 4.1.2; RFC 1870, 3461, 4954, 6152, 6531).
+//! The parameters of MAIL and RCPT (RFC 5321 section 4.1.2; RFC 1870, 3461, 4954, 6152, 6531, 8689).
 //!
 //! Enters: the text after the path. Leaves: typed parameters, or a [`ParameterError`] that names the culprit.
 
@@ -23,6 +23,8 @@ pub struct MailParameters {
     pub body: Body,
     /// Whether the message is internationalised.
     pub smtputf8: bool,
+    /// REQUIRETLS: the message may go only where the way is proved and encrypted.
+    pub require_tls: bool,
     /// What a notification is to return.
     pub ret: Option<Ret>,
     /// The sender's identifier for the envelope, decoded.
@@ -66,6 +68,8 @@ pub fn parse_mail(text: &str) -> Result<MailParameters, ParameterError> {
             ("BODY", value) => parameters.body = parse_body(value)?,
             ("SMTPUTF8", None) => parameters.smtputf8 = true,
             ("SMTPUTF8", Some(_)) => return Err(value_error("SMTPUTF8 takes no value")),
+            ("REQUIRETLS", None) => parameters.require_tls = true,
+            ("REQUIRETLS", Some(_)) => return Err(value_error("REQUIRETLS takes no value")),
             ("RET", value) => parameters.ret = Some(parse_dsn(value)?),
             ("ENVID", value) => {
                 let envid = dsn::parse_envid(value.unwrap_or_default());

@@ -167,6 +167,15 @@ pub fn tls_required() -> Reply {
     )
 }
 
+/// MAIL with REQUIRETLS, in clear (RFC 8689 section 4.1).
+pub fn require_tls_in_clear() -> Reply {
+    Reply::new(
+        530,
+        (5, 7, 10),
+        "REQUIRETLS needs an encrypted session: give STARTTLS first",
+    )
+}
+
 /// STARTTLS where none is offered.
 pub fn tls_not_offered() -> Reply {
     Reply::new(502, (5, 5, 1), "STARTTLS is not offered here")

@@ -58,6 +58,12 @@ impl Content {
         ))
     }
 
+    /// Whether the author waives encryption, by `TLS-Required: No` (RFC 8689 5). What cannot be read waives nothing.
+    pub fn waives_tls(&self) -> bool {
+        let header = self.stored.header(MAX_HEADER).unwrap_or_default();
+        waives_tls(&String::from_utf8_lossy(&header))
+    }
+
     /// Octets, for SIZE.
     pub fn size(&self) -> u64 {
         self.prefix.len() as u64 + self.stored.size()
@@ -72,6 +78,20 @@ impl Content {
     }
 }
 
+/// A field that stands twice waives nothing: RFC 8689 allows it once.
+fn waives_tls(header: &str) -> bool {
+    let unfolded = header.replace("\r\n ", " ").replace("\r\n\t", " ");
+    let mut values = unfolded
+        .split("\r\n")
+        .filter_map(|line| line.split_once(':'))
+        .filter(|(name, _)| name.trim_end().eq_ignore_ascii_case("TLS-Required"))
+        .map(|(_, value)| value.trim());
+    values
+        .next()
+        .is_some_and(|value| value.eq_ignore_ascii_case("no"))
+        && values.next().is_none()
+}
+
 /// Why content cannot be made ready.
 #[derive(Debug, thiserror::Error)]
 pub enum ContentError {
@@ -81,4 +101,23 @@ pub enum ContentError {
     /// It cannot be signed.
     #[error(transparent)]
     Dkim(#[from] DkimError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::waives_tls;
+
+    #[test]
+    fn only_one_plain_no_waives_encryption() {
+        assert!(waives_tls("From: <a@b>\r\nTLS-Required: No\r\n\r\n"));
+        assert!(waives_tls("tls-required:\r\n no \r\n\r\n"));
+        for kept in [
+            "Subject: TLS-Required: No\r\n\r\n",
+            "Subject: x\r\n TLS-Required: No\r\n\r\n",
+            "TLS-Required: Nothing\r\n\r\n",
+            "TLS-Required: No\r\nTLS-Required: Yes\r\n\r\n",
+        ] {
+            assert!(!waives_tls(kept), "{kept:?}");
+        }
+    }
 }

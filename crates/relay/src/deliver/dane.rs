@@ -145,14 +145,15 @@ impl Association {
 }
 
 /// Of digests for the same usage and selector only the strongest kind counts (RFC 7671 9); whole values always do.
-fn strongest(records: Vec<Association>) -> Vec<Association> {
-    let weaker = |one: &Association| {
-        records.iter().any(|other| {
+fn strongest(mut records: Vec<Association>) -> Vec<Association> {
+    let all = records.clone();
+    records.retain(|one| {
+        let stronger = |other: &Association| {
             (other.usage, other.selector) == (one.usage, one.selector) && other.matching > one.matching
-        })
-    };
-    let keep = |one: &&Association| one.matching == Matching::Whole || !weaker(one);
-    records.iter().filter(keep).cloned().collect()
+        };
+        one.matching == Matching::Whole || !all.iter().any(stronger)
+    });
+    records
 }
 
 /// The rule for a handshake.

@@ -107,17 +107,17 @@ impl Policies {
                     proof: Proof::Dane,
                 })
             }
-            Tlsa::Unusable => match self.mta_sts(domain, host).await? {
-                Some(demand) => Ok(demand),
-                None => {
-                    let client = tls::unauthenticated().map_err(reasons::unusable_next_hop)?;
-                    Ok(Demand {
-                        tls: client::Tls::Required,
-                        handshake: Some((client, server_name(host)?)),
-                        proof: Proof::None,
-                    })
+            Tlsa::Unusable => {
+                if let Some(demand) = self.mta_sts(domain, host).await? {
+                    return Ok(demand);
                 }
-            },
+                let client = tls::unauthenticated().map_err(reasons::unusable_next_hop)?;
+                Ok(Demand {
+                    tls: client::Tls::Required,
+                    handshake: Some((client, server_name(host)?)),
+                    proof: Proof::None,
+                })
+            }
             Tlsa::None => match self.mta_sts(domain, host).await? {
                 Some(demand) => Ok(demand),
                 None => question.encryption.demand(host),

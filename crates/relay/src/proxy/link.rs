@@ -171,6 +171,7 @@ impl Link {
             size: 0,
             eight_bit: false,
             smtputf8,
+            require_tls: false,
             ret: None,
             envid: None,
         });

@@ -75,8 +75,10 @@ pub fn notification(
         Told::Sender(sender) => (sender, None),
         Told::Postmaster(reason) => (identity.postmaster.as_str(), Some(reason)),
     };
-    let whole =
-        (withheld.is_some() || message.envelope.ret == Some(Ret::Full)) && stored.size() <= MAX_MESSAGE;
+    // What must travel protected is not sent around once more (RFC 8689 section 5).
+    let whole = (withheld.is_some() || message.envelope.ret == Some(Ret::Full))
+        && stored.size() <= MAX_MESSAGE
+        && !message.envelope.require_tls;
     let returned = if whole {
         stored.read(0, usize::try_from(stored.size()).unwrap_or(0))?
     } else {
@@ -104,6 +106,7 @@ pub fn notification(
     let mut own = own_message(identity, &message.envelope.trace, to, smtputf8, octets.len(), now);
     // A host without 8BITMIME must still get what is plain ASCII.
     own.envelope.eight_bit = !octets.is_ascii();
+    own.envelope.require_tls = message.envelope.require_tls;
     Ok(Some((own, octets)))
 }
 
@@ -128,6 +131,7 @@ fn own_message(
             ret: None,
             envid: None,
             smtputf8,
+            require_tls: false,
             eight_bit: true,
             peer: String::new(),
             helo: identity.hostname.clone(),

@@ -25,6 +25,7 @@ pub fn envelope(stored: &handover::Envelope, indexes: &[u32], size: u64) -> Resu
         size,
         eight_bit: stored.eight_bit,
         smtputf8: stored.smtputf8,
+        require_tls: stored.require_tls,
         ret: stored.ret.map(|ret| match ret {
             Ret::Full => dsn::Ret::Full,
             Ret::Hdrs => dsn::Ret::Headers,

@@ -57,6 +57,17 @@ pub fn tls_failed(host: impl Display, error: impl Display) -> Reply {
     Reply::new(451, (4, 7, 5), format!("no TLS with {host}: {error}"))
 }
 
+/// RFC 8689 4.2.1: nothing proves that the host is the right one.
+pub fn unproven(host: &str) -> Reply {
+    Reply::new(
+        550,
+        (5, 7, 30),
+        format!(
+            "the sender requires protected transport (REQUIRETLS), and neither DANE nor MTA-STS proves {host}"
+        ),
+    )
+}
+
 /// RFC 8461 5: a host that the domain's policy does not name gets nothing.
 pub fn not_in_policy(host: &str, domain: &str) -> Reply {
     Reply::new(

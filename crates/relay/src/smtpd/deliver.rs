@@ -224,6 +224,7 @@ impl Connection {
             }),
             envid: mail.envid.as_deref().map(postern_smtp::dsn::xtext::encode),
             smtputf8: mail.smtputf8,
+            require_tls: mail.require_tls,
             eight_bit: mail.body == BodyType::EightBitMime || message.summary.eight_bit,
             peer: self.peer.to_string(),
             helo: self

@@ -25,6 +25,7 @@ fn stored(recipients: usize) -> StoredMessage {
             ret: None,
             envid: None,
             smtputf8: false,
+            require_tls: false,
             eight_bit: false,
             peer: "192.0.2.1".into(),
             helo: "client.example".into(),

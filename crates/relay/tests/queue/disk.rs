@@ -52,8 +52,8 @@ async fn a_full_disk_refuses_and_loses_nothing() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::create_dir(directory.path().join("state")).unwrap();
     let _mount = Mount::tmpfs(&directory.path().join("state"));
-    // Nobody listens yet, so that everything stays in the queue.
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Nobody listens yet, so that everything stays in the queue; nor does another test, whose sinks are at 127.0.0.1.
+    let address = TcpListener::bind("127.0.24.1:0").unwrap().local_addr().unwrap();
     let configuration = to_lmtp(address).replace("expire = 20", "expire = 300");
     let message = format!(
         "Subject: large\r\n\r\n{}",

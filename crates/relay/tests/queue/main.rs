@@ -13,5 +13,6 @@ mod names;
 mod notify;
 mod outward;
 mod process;
+mod require_tls;
 mod sink;
 mod tls;

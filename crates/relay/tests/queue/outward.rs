@@ -1,6 +1,6 @@
 //! Mail to the world: one recipient in each of several domains, and what became of it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -51,18 +51,31 @@ next-hop = \"world\"
     )
 }
 
-/// For each domain `Ok`: how the host proved itself and whether there was TLS, or `Err`: why the mail was deferred.
+/// [`try_mail`] with a message that says nothing special.
 pub(crate) async fn try_all(
     directory: &Path,
     configuration: &str,
     domains: &[&str],
 ) -> (Vec<Result<String, String>>, Vec<EventKind>) {
+    try_mail(directory, configuration, domains, MESSAGE, false).await
+}
+
+/// For each domain `Ok`: how the host proved itself and whether there was TLS, or `Err`: why the mail was deferred
+/// or bounced.
+pub(crate) async fn try_mail(
+    directory: &Path,
+    configuration: &str,
+    domains: &[&str],
+    message: &[u8],
+    require_tls: bool,
+) -> (Vec<Result<String, String>>, Vec<EventKind>) {
     let mut queue = Queue::start(directory, configuration);
     let mut results = Vec::new();
     for domain in domains {
         let to = format!("b{}@{domain}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let envelope = envelope("app@example.org", &[&to], MESSAGE.len());
-        hand_over(&queue.client("inside"), &envelope, MESSAGE)
+        let mut envelope = envelope("app@example.org", &[&to], message.len());
+        envelope.require_tls = require_tls;
+        hand_over(&queue.client("inside"), &envelope, message)
             .await
             .unwrap();
         let event = queue.wait(domain, |kind| match kind {
@@ -85,11 +98,57 @@ pub(crate) async fn try_all(
         });
         results.push(match event {
             EventKind::Delivered { .. } => Ok(tried.unwrap()),
-            EventKind::Deferred { reply, .. } => Err(reply),
+            EventKind::Deferred { reply, .. } | EventKind::Bounced { reply, .. } => Err(reply),
             other => panic!("{domain}: {other:?}"),
         });
     }
     let events = queue.events();
     queue.stop();
     (results, events)
+}
+
+/// A domain, where its host is, what it publishes, and what is to become of mail: as in [`try_mail`], of a reason a part.
+pub(crate) struct Case<T> {
+    pub(crate) domain: &'static str,
+    pub(crate) host: Ipv4Addr,
+    pub(crate) published: T,
+    expected: Result<&'static str, &'static str>,
+}
+
+pub(crate) fn taken<T>(domain: &'static str, host: Ipv4Addr, published: T, how: &'static str) -> Case<T> {
+    let expected = Ok(how);
+    Case {
+        domain,
+        host,
+        published,
+        expected,
+    }
+}
+
+pub(crate) fn deferred<T>(domain: &'static str, host: Ipv4Addr, published: T, why: &'static str) -> Case<T> {
+    let expected = Err(why);
+    Case {
+        domain,
+        host,
+        published,
+        expected,
+    }
+}
+
+/// Compares; how many were taken.
+pub(crate) fn compare<T>(cases: &[Case<T>], results: &[Result<String, String>]) -> usize {
+    assert_eq!(cases.len(), results.len());
+    for (case, result) in cases.iter().zip(results) {
+        let right = match (&case.expected, result) {
+            (Ok(expected), Ok(got)) => expected == got,
+            (Err(expected), Err(reply)) => reply.contains(expected) && reply.starts_with('4'),
+            _ => false,
+        };
+        assert!(
+            right,
+            "{}: expected {:?}, got {result:?}",
+            case.domain, case.expected
+        );
+    }
+    cases.iter().filter(|case| case.expected.is_ok()).count()
 }

@@ -173,6 +173,7 @@ pub(crate) fn envelope(from: &str, to: &[&str], size: usize) -> Envelope {
         ret: None,
         envid: None,
         smtputf8: false,
+        require_tls: false,
         eight_bit: false,
         peer: "192.0.2.1".into(),
         helo: "client.example".into(),

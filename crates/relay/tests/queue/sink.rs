@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 pub(crate) struct Taken {
     pub(crate) from: String,
     pub(crate) to: String,
+    /// MAIL with its parameters.
+    pub(crate) mail: String,
     pub(crate) content: String,
 }
 
@@ -21,6 +23,8 @@ pub(crate) struct Sink {
     pub(crate) address: SocketAddr,
     taken: Arc<Mutex<Vec<Taken>>>,
     deferred: Arc<Mutex<HashSet<String>>>,
+    /// A keyword offered besides.
+    keyword: Option<&'static str>,
 }
 
 impl Sink {
@@ -37,6 +41,7 @@ impl Sink {
             address,
             taken: Arc::default(),
             deferred: Arc::default(),
+            keyword: None,
         };
         let serving = sink.clone();
         std::thread::spawn(move || {
@@ -51,6 +56,14 @@ impl Sink {
             }
         });
         sink
+    }
+
+    /// The same store, offering one more keyword to who talks to it through this handle.
+    pub(crate) fn offering(&self, keyword: &'static str) -> Self {
+        Self {
+            keyword: Some(keyword),
+            ..self.clone()
+        }
     }
 
     /// Everything taken so far.
@@ -77,7 +90,7 @@ impl Sink {
 
     /// One session; LMTP answers the content once for each recipient.
     pub(crate) fn session(&self, read: &mut impl BufRead, write: &mut impl Write) -> std::io::Result<()> {
-        let (mut from, mut to, mut lmtp) = (String::new(), Vec::new(), false);
+        let (mut from, mut to, mut mail, mut lmtp) = (String::new(), Vec::new(), String::new(), false);
         write.write_all(b"220 sink\r\n")?;
         loop {
             let mut line = String::new();
@@ -89,12 +102,14 @@ impl Sink {
             match line.get(..4).unwrap_or(line) {
                 "LHLO" | "EHLO" => {
                     lmtp = line.starts_with('L');
-                    write.write_all(
-                        b"250-sink\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 ENHANCEDSTATUSCODES\r\n",
-                    )?;
+                    let keyword = self
+                        .keyword
+                        .map_or(String::new(), |word| format!("250-{word}\r\n"));
+                    write.write_all(format!("250-sink\r\n{keyword}").as_bytes())?;
+                    write.write_all(b"250-PIPELINING\r\n250-8BITMIME\r\n250 ENHANCEDSTATUSCODES\r\n")?;
                 }
                 "MAIL" => {
-                    (from, to) = (path(), Vec::new());
+                    (from, to, mail) = (path(), Vec::new(), line.to_owned());
                     write.write_all(b"250 2.1.0 ok\r\n")?;
                 }
                 "RCPT" => {
@@ -112,6 +127,7 @@ impl Sink {
                     let each = to.iter().map(|to| Taken {
                         from: from.clone(),
                         to: to.clone(),
+                        mail: mail.clone(),
                         content: content.clone(),
                     });
                     self.taken.lock().unwrap().extend(each);

@@ -19,6 +19,8 @@ pub struct Extensions {
     pub eight_bit_mime: bool,
     /// SMTPUTF8.
     pub smtp_utf8: bool,
+    /// REQUIRETLS.
+    pub require_tls: bool,
     /// STARTTLS.
     pub starttls: bool,
     /// DSN.
@@ -44,6 +46,7 @@ impl Extensions {
                 "PIPELINING" => extensions.pipelining = true,
                 "8BITMIME" => extensions.eight_bit_mime = true,
                 "SMTPUTF8" => extensions.smtp_utf8 = true,
+                "REQUIRETLS" => extensions.require_tls = true,
                 "STARTTLS" => extensions.starttls = true,
                 "DSN" => extensions.dsn = true,
                 "CHUNKING" => extensions.chunking = true,
@@ -58,6 +61,10 @@ impl Extensions {
     pub(super) fn refusal(&self, envelope: &Envelope, dialect: Dialect) -> Option<Reply> {
         if envelope.needs_utf8() && !self.smtp_utf8 {
             return Some(replies::next_hop_without_utf8());
+        }
+        // A mail store is the end of the way.
+        if envelope.require_tls && !self.require_tls && dialect == Dialect::Smtp {
+            return Some(replies::next_hop_without_require_tls());
         }
         // LMTP servers store octets as they come; not all of them say so.
         if envelope.eight_bit && !self.eight_bit_mime && dialect == Dialect::Smtp {

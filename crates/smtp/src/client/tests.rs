@@ -88,6 +88,7 @@ fn envelope(recipients: &[&str]) -> Envelope {
         size: 10,
         eight_bit: false,
         smtputf8: false,
+        require_tls: false,
         ret: None,
         envid: None,
     }

@@ -250,6 +250,9 @@ fn mail_line(envelope: &Envelope, extensions: &Extensions) -> String {
     if envelope.needs_utf8() {
         words.push("SMTPUTF8".to_owned());
     }
+    if extensions.require_tls && envelope.require_tls {
+        words.push("REQUIRETLS".to_owned());
+    }
     if extensions.dsn {
         words.extend(envelope.ret.map(|ret| format!("RET={ret}")));
         let envid = envelope.envid.as_deref();

@@ -62,6 +62,8 @@ pub struct Envelope {
     pub eight_bit: bool,
     /// Whether the message came with SMTPUTF8.
     pub smtputf8: bool,
+    /// Whether the message may go only where REQUIRETLS is offered (RFC 8689); the caller sees to the proof of the host.
+    pub require_tls: bool,
     /// What a notification is to return; sent where DSN is offered.
     pub ret: Option<Ret>,
     /// The sender's identifier for the envelope, decoded; sent where DSN is offered.

@@ -2,13 +2,15 @@ use super::*;
 
 #[test]
 fn mail_parameters_are_read_in_any_case_and_order() {
-    let parameters = parse_mail(" size=1000 BODY=8bitmime\tSMTPUTF8 RET=hdrs ENVID=a+2Bb AUTH=<>").unwrap();
+    let parameters =
+        parse_mail(" size=1000 BODY=8bitmime\tSMTPUTF8 RequireTLS RET=hdrs ENVID=a+2Bb AUTH=<>").unwrap();
     assert_eq!(
         parameters,
         MailParameters {
             size: Some(1000),
             body: Body::EightBitMime,
             smtputf8: true,
+            require_tls: true,
             ret: Some(Ret::Headers),
             envid: Some("a+b".into()),
             given: true,
@@ -44,6 +46,7 @@ fn the_culprit_is_named() {
         assert_eq!(parse_mail(text), Err(expected), "{text}");
     }
     for text in [
+        "REQUIRETLS=yes",
         "SIZE",
         "SIZE=",
         "SIZE=-1",

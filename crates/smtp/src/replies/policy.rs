@@ -296,6 +296,15 @@ pub fn next_hop_without_tls() -> Reply {
     )
 }
 
+/// Outbound: the sender demands a protected way, and the next host does not promise to keep to it (RFC 8689).
+pub fn next_hop_without_require_tls() -> Reply {
+    Reply::new(
+        550,
+        (5, 7, 30),
+        "The sender requires protected transport (REQUIRETLS), and the next host does not offer that",
+    )
+}
+
 /// Outbound: an internationalised message, and the next host does not take such.
 pub fn next_hop_without_utf8() -> Reply {
     Reply::new(

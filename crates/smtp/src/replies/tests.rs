@@ -105,6 +105,8 @@ fn all() -> Vec<Reply> {
         connection_lost(),
         next_hop_protocol("it said hello"),
         next_hop_without_tls(),
+        require_tls_in_clear(),
+        next_hop_without_require_tls(),
         next_hop_without_utf8(),
         next_hop_without_eight_bit(),
         next_hop_size(1000),

@@ -124,6 +124,8 @@ pub struct MailCommand {
     pub body: Body,
     /// Whether the message is internationalised.
     pub smtputf8: bool,
+    /// Whether it may go only where the way is proved and encrypted (RFC 8689).
+    pub require_tls: bool,
     /// What a notification is to return.
     pub ret: Option<Ret>,
     /// The sender's identifier for the envelope, decoded.

@@ -66,6 +66,7 @@ impl Session {
             size: parameters.size,
             body: parameters.body,
             smtputf8: parameters.smtputf8,
+            require_tls: parameters.require_tls,
             ret: parameters.ret,
             envid: parameters.envid,
         };
@@ -84,6 +85,10 @@ impl Session {
         }
         if parameters.given && !self.is_esmtp() {
             return Err(replies::parameters_need_ehlo());
+        }
+        // RFC 8689 section 4.1: it came in clear, so it cannot be kept from that any more.
+        if parameters.require_tls && self.tls.is_none() {
+            return Err(replies::require_tls_in_clear());
         }
         let limit = self.config.limits.message_size;
         match parameters.size {
@@ -184,6 +189,9 @@ fn keywords(config: &Config, tls: Option<&TlsInfo>) -> Vec<String> {
     keywords.push(format!("SIZE {}", config.limits.message_size));
     if tls.is_none() && config.tls != Tls::Off {
         keywords.push("STARTTLS".to_owned());
+    }
+    if tls.is_some() {
+        keywords.push("REQUIRETLS".to_owned());
     }
     if tls.is_some() && config.offer_auth {
         keywords.push("AUTH PLAIN LOGIN".to_owned());

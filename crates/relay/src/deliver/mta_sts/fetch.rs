@@ -106,7 +106,7 @@ impl Fetcher {
             return Err(FetchError::MediaType);
         }
         let body = Limited::new(response.into_body(), MAX_BODY).collect().await;
-        body.map(|body| body.to_bytes())
+        body.map(http_body_util::Collected::to_bytes)
             .map_err(|error| FetchError::Body(error.to_string()))
     }
 

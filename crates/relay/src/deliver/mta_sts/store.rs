@@ -104,12 +104,12 @@ impl Store {
         }
         let store = self.clone();
         let written = tokio::task::spawn_blocking(move || store.write()).await;
-        written.unwrap_or_else(|error| Err(self.error(error)))
+        written.unwrap_or_else(|error| Err(self.error(&error)))
     }
 
     fn write(&self) -> Result<(), StoreError> {
         let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let octets = serde_json::to_vec(&*self.policies()).map_err(|error| self.error(error))?;
+        let octets = serde_json::to_vec(&*self.policies()).map_err(|error| self.error(&error))?;
         let new = self.directory.join("policies.new");
         let write = || {
             let mut file = File::create(&new)?;
@@ -118,10 +118,10 @@ impl Store {
             std::fs::rename(&new, self.directory.join(NAME))?;
             File::open(&self.directory)?.sync_all()
         };
-        write().map_err(|error: std::io::Error| self.error(error))
+        write().map_err(|error: std::io::Error| self.error(&error))
     }
 
-    fn error(&self, reason: impl ToString) -> StoreError {
+    fn error(&self, reason: &dyn std::fmt::Display) -> StoreError {
         StoreError {
             path: self.directory.join(NAME),
             reason: reason.to_string(),

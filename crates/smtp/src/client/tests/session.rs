@@ -100,12 +100,15 @@ fn an_envelope_that_the_server_cannot_take_is_not_sent() {
     utf8_address.size = 0;
     let mut eight_bit = envelope(&["c@d", "e@d"]);
     eight_bit.eight_bit = true;
+    let mut protected = envelope(&["c@d"]);
+    protected.require_tls = true;
     let mut large = envelope(&["c@d"]);
     large.size = 1001;
     for (hello, envelope, done) in [
         (HELLO, &utf8, "permanent 550"),
         (HELLO, &utf8_address, "permanent 550"),
         (PLAIN_HELLO, &eight_bit, "permanent 554, permanent 554"),
+        (HELLO, &protected, "permanent 550"),
         (HELLO, &large, "permanent 552"),
     ] {
         let mut peer = Peer::ready(Dialect::Smtp, hello);

@@ -172,10 +172,17 @@ fn parameters_go_where_they_are_offered() {
           RCPT TO:<c@d> NOTIFY=NEVER ORCPT=rfc822;x+2By@z\r\nDATA\r\n"]
     );
     full.reverse_path = ReversePath::Null;
-    let mut peer = Peer::ready(Dialect::Smtp, "250-mx\r\n250-8BITMIME\r\n250 SMTPUTF8\r\n");
+    let mut peer = Peer::ready(
+        Dialect::Smtp,
+        "250-mx\r\n250-8BITMIME\r\n250-REQUIRETLS\r\n250 SMTPUTF8\r\n",
+    );
     full.smtputf8 = true;
+    full.require_tls = true;
     peer.session.deliver(full);
-    assert_eq!(peer.says(""), ["MAIL FROM:<> BODY=8BITMIME SMTPUTF8\r\n"]);
+    assert_eq!(
+        peer.says(""),
+        ["MAIL FROM:<> BODY=8BITMIME SMTPUTF8 REQUIRETLS\r\n"]
+    );
 }
 
 #[test]

@@ -286,3 +286,22 @@ fn a_declared_size_over_the_limit_is_refused_at_once() {
         ["552 5.3.4", "250 2.1.0"]
     );
 }
+
+#[test]
+fn requiretls_is_offered_and_taken_inside_tls_only() {
+    let mut client = Client::new(config(Tls::Offered));
+    let steps = client.lines(&["EHLO x", "MAIL FROM:<a@b> REQUIRETLS"]);
+    assert!(!steps[0].contains("REQUIRETLS"));
+    assert_eq!(codes(&steps)[1..], ["530 5.7.10"]);
+    client.lines(&["STARTTLS"]);
+    client.session.tls_established(tls());
+    let steps = client.lines(&["EHLO x", "MAIL FROM:<a@b> REQUIRETLS"]);
+    assert!(steps[0].contains("REQUIRETLS"));
+    assert_eq!(codes(&steps)[1..], ["250 2.1.0"]);
+    assert!(
+        client
+            .session
+            .transaction()
+            .is_some_and(|transaction| transaction.mail.require_tls)
+    );
+}
