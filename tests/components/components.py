@@ -67,13 +67,22 @@ def import_site(tree, name, site):
             raise RuntimeError(f"postern node {command[0]} on {name}: {done.stdout}{done.stderr}")
 
 
+# A mail host that is an alias, with a TLSA record (RFC 6698) at the alias; the digest is of nothing.
+PROVED = f"""proved.example. MX 10 mx.proved.example.
+mx.proved.example. CNAME real.proved.example.
+real.proved.example. A {network.MX}
+_25._tcp.mx.proved.example. TLSA 3 1 1 {"0123456789abcdef" * 4}
+"""
+
+
 def run_relay_test():
     """The relay's own client code against these very daemons; returns cargo's exit status."""
     done = subprocess.run(
         ["cargo", "test", "--offline", "--release", "--workspace",
          "--features", "postern-relay/component-tests", "--test", "components"],
         cwd=here.TOP, env={**os.environ, "POSTERN_TEST_CLAMD": "/run/clamav/clamd.sock",
-                      "POSTERN_TEST_SPAMD": "/run/spamd/spamd.sock"})
+                      "POSTERN_TEST_SPAMD": "/run/spamd/spamd.sock",
+                      "POSTERN_TEST_UNBOUND": "127.0.0.1:53"})
     return done.returncode
 
 
@@ -88,6 +97,7 @@ def main():
     server = nameserver.Server(here.Here, work / "dns", messages.sender_key()[1])
     ca = certificates.Authority(work / "tls")
     site = site_files.Site(gateway / "usr/bin/postern", work, server.start(), ca)
+    server.add(PROVED)
     processes = start_daemons(trees, site)
     authority = work / "tls" / "ca.crt"
     chosen = [

@@ -91,7 +91,8 @@ def describe(event):
     if kind == "signed":
         return f"d={get('domain')} s={', '.join(get('selectors', []))}"
     if kind == "attempt":
-        return f"{get('next_hop')} {get('host')} {get('tls') or 'in clear'}: {get('reply')}"
+        proof = f", authentication {get('authentication')}" if get("authentication") else ""
+        return f"{get('next_hop')} {get('host')} {get('tls') or 'in clear'}{proof}: {get('reply')}"
     if kind in ("delivered", "deferred", "bounced"):
         return f"{get('recipient')}: {get('reply')}"
     if kind == "disconnected":

@@ -212,11 +212,16 @@ impl fmt::Display for EventKind {
                 recipient,
                 host,
                 tls,
+                authentication,
                 reply,
                 ..
             } => {
                 let tls = tls.as_deref().unwrap_or("in clear");
-                write!(f, "tried {recipient} at {host}, {tls}: {reply}")
+                write!(f, "tried {recipient} at {host}, {tls}")?;
+                if let Some(authentication) = authentication {
+                    write!(f, ", authentication {authentication}")?;
+                }
+                write!(f, ": {reply}")
             }
             Self::Delivered { recipient, reply } => write!(f, "delivered to {recipient}: {reply}"),
             Self::Deferred {

@@ -1,11 +1,15 @@
-//! Our scanner clients against the real clamd and spamd, which the components tier starts out of the image.
+//! Our scanner clients against the real clamd and spamd, and what mail to the world asks of the DNS against the real
+//! unbound, which the components tier starts out of the image.
 //!
-//! `POSTERN_TEST_CLAMD` and `POSTERN_TEST_SPAMD` name their sockets. Without them these tests fail: they are behind the
+//! `POSTERN_TEST_CLAMD`, `POSTERN_TEST_SPAMD` and `POSTERN_TEST_UNBOUND` name their sockets. Without them these tests fail: they are behind the
 //! feature `component-tests` and run only where the daemons do.
 
 use postern_relay::checks::clamd::{self, Scanned};
 use postern_relay::checks::spamd;
 use postern_relay::config::ScannerSocket;
+use postern_relay::deliver::dane::{self, Tlsa};
+use postern_relay::deliver::dns::Dns;
+use postern_relay::deliver::mx::Mx;
 
 fn socket(variable: &str) -> ScannerSocket {
     let value = std::env::var(variable).unwrap_or_else(|_| {
@@ -211,4 +215,36 @@ async fn scanners_answer_several_at_once() {
     while let Some(done) = asked.join_next().await {
         done.expect("each is answered");
     }
+}
+
+/// The root of the test world is signed, and unbound has its key. What it proves is what DANE rests on.
+#[tokio::test]
+async fn unbound_proves_hosts_and_their_tlsa_records() {
+    let ScannerSocket::Tcp(address) = socket("POSTERN_TEST_UNBOUND") else {
+        panic!("POSTERN_TEST_UNBOUND must be an address with a port");
+    };
+    let dns = Dns::new(address);
+    let mx = Mx::new(dns);
+    let hosts = mx
+        .hosts("proved.example", "mx1.example.org")
+        .await
+        .expect("it has hosts");
+    assert!(hosts.authentic, "the MX record is signed");
+    let found = mx.addresses(&hosts.list[0]).await.expect("it has an address");
+    let bases: Vec<String> = found.tlsa_bases.iter().map(ToString::to_string).collect();
+    assert_eq!(bases, ["real.proved.example.", "mx.proved.example."]);
+    let Tlsa::Usable(base, records) = dane::look_up(dns, 25, &found.tlsa_bases)
+        .await
+        .expect("an answer")
+    else {
+        panic!("the TLSA record counts");
+    };
+    assert_eq!((base.as_str(), records.len()), ("mx.proved.example", 1));
+    let other = mx
+        .hosts("destination.example", "mx1.example.org")
+        .await
+        .expect("it has hosts");
+    let found = mx.addresses(&other.list[0]).await.expect("it has an address");
+    let none = dane::look_up(dns, 25, &found.tlsa_bases).await;
+    assert!(matches!(none, Ok(Tlsa::None)), "{none:?}");
 }
