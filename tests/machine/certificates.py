@@ -1,6 +1,7 @@
 """The test site's certificate authority and the certificates it gives out (cryptography, X.509)."""
 
 import datetime
+import hashlib
 import ipaddress
 
 from cryptography import x509
@@ -61,3 +62,11 @@ class Authority:
     @staticmethod
     def _pem(certificate):
         return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def tlsa(path):
+    """The data of the TLSA record for the certificate in this PEM file: DANE-EE, key, SHA-256."""
+    key = x509.load_pem_x509_certificate(path.read_bytes()).public_key()
+    der = key.public_bytes(serialization.Encoding.DER,
+                           serialization.PublicFormat.SubjectPublicKeyInfo)
+    return f"3 1 1 {hashlib.sha256(der).hexdigest()}"

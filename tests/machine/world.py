@@ -79,6 +79,7 @@ class World:
 
     def start_mx(self):
         certificate, key = self.ca.issue("mx", "mx.destination.example", [network.MX])
+        self.dns.add(f"_25._tcp.mx.destination.example. TLSA {certificates.tlsa(certificate)}")
         self.mx_directory = self.directory / "mx"
         self.mx_directory.mkdir()
         self.start_peer("mx", "outside", HERE / "peers" / "mx.py", self.mx_directory, network.MX,

@@ -1,4 +1,5 @@
-"""Flow c: the app server's mail, sent by Django with STARTTLS and login, leaves signed and over TLS.
+"""Flow c: the app server's mail, sent by Django with STARTTLS and login, leaves signed and over TLS, to
+a host that proves itself by DANE.
 
 app server → internal:587 → gateway (DMZ side) → receiving MX. Both DKIM signatures (RSA and
 Ed25519, RFC 8463) are verified by dkimpy with the keys that the DNS publishes.
@@ -77,6 +78,9 @@ def run(world):
     assert facts["tls"] in ("TLSv1.2", "TLSv1.3"), f"it came without TLS: {facts}"
     assert facts["peer"] == network.GATEWAY and facts["mail-from"] == messages.APP, facts
     verify_signatures(world, octets)
+    tried = world.wait_events("gateway", lambda e: e["event"] == "attempt"
+                              and e.get("recipient") == RECIPIENT)
+    assert tried[-1].get("authentication") == "dane", f"its TLSA record did not count: {tried[-1]}"
     world.say(f"the MX has it over {facts['tls']}; both signatures verify by dkimpy")
     queued = world.wait_events("internal", lambda e: e["event"] == "queued"
                                and RECIPIENT in e.get("to", []))
