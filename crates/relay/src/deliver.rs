@@ -130,6 +130,10 @@ impl Courier {
             let (addresses, demand) = match self.approach(&way, domain, host, hosts.authentic).await {
                 Ok((_, demand)) if envelope.require_tls && demand.proof == Proof::None => {
                     last = reasons::unproven(host.name()).into();
+                    // A fixed hop is configured so: waiting would not help.
+                    if fixed {
+                        return Attempt::all(&envelope, &last);
+                    }
                     continue;
                 }
                 Ok(approach) => approach,

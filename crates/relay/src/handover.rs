@@ -317,3 +317,23 @@ impl Connection {
         send_packet(&self.stream, &serde_json::to_vec(reply)?, None).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Envelope;
+
+    /// As earlier versions wrote it into the spool.
+    const EARLIER: &str = r#"{"trace":"t","reverse_path":"a@b.example","recipients":[{"address":"c@d.example"}],
+        "smtputf8":false,"eight_bit":false,"peer":"192.0.2.1","helo":"h","return_path_proven":true,"size":1}"#;
+
+    #[test]
+    fn an_envelope_without_requiretls_reads_and_writes_as_before() {
+        let mut envelope: Envelope = serde_json::from_str(EARLIER).unwrap();
+        assert!(!envelope.require_tls);
+        let written = serde_json::to_string(&envelope).unwrap();
+        assert!(!written.contains("require_tls"), "{written}");
+        envelope.require_tls = true;
+        let written = serde_json::to_string(&envelope).unwrap();
+        assert_eq!(serde_json::from_str::<Envelope>(&written).unwrap(), envelope);
+    }
+}

@@ -62,9 +62,7 @@ pub fn unproven(host: &str) -> Reply {
     Reply::new(
         550,
         (5, 7, 30),
-        format!(
-            "the sender requires protected transport (REQUIRETLS), and neither DANE nor MTA-STS proves {host}"
-        ),
+        format!("the sender requires protected transport (REQUIRETLS), and nothing proves {host}"),
     )
 }
 

@@ -76,7 +76,7 @@ async fn mail_that_requires_tls_goes_only_to_proved_hosts_that_promise_it() {
     assert_eq!(results[0], Ok("dane TLS".into()));
     assert_eq!(results[3], Ok("dane TLS".into()));
     for (refused, why) in [
-        (&results[1], "proves mx.unproved.example"),
+        (&results[1], "nothing proves mx.unproved.example"),
         (&results[2], "does not offer that"),
     ] {
         let reply = refused.as_ref().unwrap_err();
