@@ -81,7 +81,7 @@ pub(crate) fn show(request: &Request) -> Result<()> {
                     more.push(story);
                 }
             };
-            read(source, &mut take)?;
+            read(&source, &mut take)?;
         }
         wanted = more.iter().flat_map(Story::leads_to).collect();
         found.append(&mut more);
@@ -135,7 +135,7 @@ fn sources(files: &[PathBuf]) -> Vec<Source<'_>> {
     }
 }
 
-fn read(source: Source<'_>, take: &mut impl FnMut(Story)) -> Result<()> {
+fn read(source: &Source<'_>, take: &mut impl FnMut(Story)) -> Result<()> {
     match source {
         Source::File(path) => {
             let file =

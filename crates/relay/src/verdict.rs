@@ -251,8 +251,11 @@ mod tests {
             CheckName::Virus,
             Observation::Unscannable("Heuristics.Limits.Exceeded.MaxFiles".into()),
         );
-        assert_eq!(outcome(&policy(), &[encrypted.clone()]), ("reject", 554));
-        assert_eq!(outcome(&policy(), &[bomb.clone()]), ("reject", 554));
+        assert_eq!(
+            outcome(&policy(), std::slice::from_ref(&encrypted)),
+            ("reject", 554)
+        );
+        assert_eq!(outcome(&policy(), std::slice::from_ref(&bomb)), ("reject", 554));
         let lenient = Policy {
             encrypted: Encrypted::Accept,
             ..policy()

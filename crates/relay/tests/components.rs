@@ -82,8 +82,8 @@ fn encrypted_zip() -> Vec<u8> {
         b"secret.txt",
         b"twelve octets of salt, and then what nobody can read",
     );
-    let length = u32::try_from(data.len()).unwrap().to_le_bytes();
-    let name_length = u16::try_from(name.len()).unwrap().to_le_bytes();
+    let length = u32::try_from(data.len()).expect("it is short").to_le_bytes();
+    let name_length = u16::try_from(name.len()).expect("it is short").to_le_bytes();
     let fields = [
         &20_u16.to_le_bytes()[..],
         &1_u16.to_le_bytes(),
@@ -99,8 +99,8 @@ fn encrypted_zip() -> Vec<u8> {
     let central = [&b"PK\x01\x02\x14\0"[..], &fields, &[0; 14], name].concat();
     let end = [
         &b"PK\x05\x06\0\0\0\0\x01\0\x01\0"[..],
-        &u32::try_from(central.len()).unwrap().to_le_bytes(),
-        &u32::try_from(local.len()).unwrap().to_le_bytes(),
+        &u32::try_from(central.len()).expect("it is short").to_le_bytes(),
+        &u32::try_from(local.len()).expect("it is short").to_le_bytes(),
         &[0; 2],
     ]
     .concat();

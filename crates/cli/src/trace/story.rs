@@ -62,7 +62,7 @@ impl Story {
     pub(super) fn leads_to(&self) -> Vec<String> {
         let next = |reply: &str| {
             let (_, id) = reply.rsplit_once("queued as ")?;
-            let id: String = id.chars().take_while(|c| c.is_ascii_alphanumeric()).collect();
+            let id: String = id.chars().take_while(char::is_ascii_alphanumeric).collect();
             (!id.is_empty()).then_some(id)
         };
         self.events
@@ -169,13 +169,13 @@ impl Stories {
                     take(self.story(Some(id), events));
                 }
             }
-            (None, Some(trace)) => self.add_to_connection(trace, event, take),
+            (None, Some(trace)) => self.add_to_connection(&trace, event, take),
             (None, None) => {}
         }
     }
 
-    fn add_to_connection(&mut self, trace: String, event: Event, take: &mut impl FnMut(Story)) {
-        let connection = self.connections.entry(trace.clone()).or_default();
+    fn add_to_connection(&mut self, trace: &str, event: Event, take: &mut impl FnMut(Story)) {
+        let connection = self.connections.entry(trace.to_owned()).or_default();
         match &event.kind {
             EventKind::Connected { .. } | EventKind::Tls { .. } | EventKind::Authenticated { .. } => {
                 connection.opening.push(event);
@@ -189,7 +189,7 @@ impl Stories {
                 let nothing_came_of_it = connection.pending.iter().any(is_refusal);
                 connection.pending.push(event);
                 let events = connection.take();
-                self.connections.remove(&trace);
+                self.connections.remove(trace);
                 if nothing_came_of_it {
                     take(self.story(None, events));
                 }
