@@ -132,7 +132,8 @@ pub enum EventKind {
         octets: u64,
         millis: u64,
     },
-    /// Part of a segment cannot be read. `kind` is `torn-tail` (an unfinished last write) or `corrupt`.
+    /// Part of a segment cannot be read. `kind` is `torn-tail` (an unfinished last write) or
+    /// `corrupt` (anything else, errors of the disk too); a segment with the latter is kept aside.
     SpoolDamage {
         segment: String,
         offset: u64,

@@ -137,14 +137,13 @@ fn sockets(passed: Vec<Inherited>) -> anyhow::Result<Sockets> {
 /// Two processes that append to one spool would destroy it.
 fn lock_spool(spool: &Path) -> anyhow::Result<File> {
     let whose = "state-directory must be on a disk that the queue's user may write to";
-    let made = !spool.exists();
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(spool)
         .with_context(|| format!("cannot make the spool {}; {whose}", spool.display()))?;
-    if made && let Some(parent) = spool.parent() {
-        // The spool's own name must survive a power cut, too.
+    if let Some(parent) = spool.parent() {
+        // The spool's own name must survive a power cut, too; the process that made it may have been killed before this.
         File::open(parent)
             .and_then(|directory| directory.sync_all())
             .with_context(|| format!("cannot flush {}; {whose}", parent.display()))?;

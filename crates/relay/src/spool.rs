@@ -8,7 +8,7 @@
 //!
 //! - [`record`]: how a record looks, and its checksums.
 //! - [`disk`]: the few file operations that durability rests on, behind a trait so that tests can make them fail.
-//! - [`writer`]: group commit. All requests that wait are written together and share one flush.
+//! - [`writer`], `segment`: group commit. All requests that wait are written together and share one flush.
 //! - [`scan`], [`recovery`]: reading segments back; damage is reported, never skipped in silence.
 //! - [`body`]: reading a message's octets by their place, when they are sent.
 //!
@@ -19,6 +19,7 @@ pub mod disk;
 pub mod record;
 pub mod recovery;
 pub mod scan;
+mod segment;
 pub mod writer;
 
 use std::fmt;

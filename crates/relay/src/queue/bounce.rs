@@ -8,7 +8,7 @@ use crate::dsn::{Failed, Report, Returned, write};
 use crate::events::trace_id;
 use crate::handover::{Envelope, Notify, Recipient, Ret};
 use crate::spool::body::Stored;
-use crate::spool::{MessageId, SpoolError, Status, StoredMessage};
+use crate::spool::{MessageId, Status, StoredMessage};
 
 use super::provenance::Provenance;
 
@@ -59,31 +59,33 @@ pub fn wants_failure(recipient: &Recipient) -> bool {
         .is_none_or(|notify| notify.contains(&Notify::Failure))
 }
 
-/// The notification of `failed` recipients, ready for the spool; `None` where nobody is to be told.
+/// The notification of `failed` recipients, ready for the spool; `None` where nobody is to be told. It returns as much
+/// of the content as there is and can be read.
 pub fn notification(
     identity: &Identity,
     id: MessageId,
-    stored: &Stored,
+    message: &StoredMessage,
+    content: Option<&Stored>,
     failed: &[Failed],
     now: u64,
-) -> Result<Option<(StoredMessage, Vec<u8>)>, SpoolError> {
-    let message = &stored.message;
-    let Some(told) = told(message).filter(|_| !failed.is_empty()) else {
-        return Ok(None);
-    };
+) -> Option<(StoredMessage, Vec<u8>)> {
+    let told = told(message).filter(|_| !failed.is_empty())?;
     let (to, withheld) = match told {
         Told::Sender(sender) => (sender, None),
         Told::Postmaster(reason) => (identity.postmaster.as_str(), Some(reason)),
     };
     // What must travel protected is not sent around once more (RFC 8689 section 5).
-    let whole = (withheld.is_some() || message.envelope.ret == Some(Ret::Full))
-        && stored.size() <= MAX_MESSAGE
-        && !message.envelope.require_tls;
-    let returned = if whole {
-        stored.read(0, usize::try_from(stored.size()).unwrap_or(0))?
-    } else {
-        stored.header(MAX_HEADER)?
-    };
+    let wanted = (withheld.is_some() || message.envelope.ret == Some(Ret::Full)) && !message.envelope.require_tls;
+    let whole = wanted && content.is_some_and(|stored| stored.size() <= MAX_MESSAGE);
+    let returned = content.and_then(|stored| {
+        let read = if whole {
+            stored.read(0, usize::try_from(stored.size()).unwrap_or(0))
+        } else {
+            stored.header(MAX_HEADER)
+        };
+        read.ok()
+    });
+    let returned = returned.unwrap_or_default();
     let octets = write(&Report {
         reporting_mta: &identity.hostname,
         postmaster: &identity.postmaster,
@@ -107,7 +109,7 @@ pub fn notification(
     // A host without 8BITMIME must still get what is plain ASCII.
     own.envelope.eight_bit = !octets.is_ascii();
     own.envelope.require_tls = message.envelope.require_tls;
-    Ok(Some((own, octets)))
+    Some((own, octets))
 }
 
 /// A message of our own: null reverse-path, and no notification about it (RFC 3461 6.1).

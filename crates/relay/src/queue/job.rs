@@ -94,7 +94,7 @@ impl Worker {
             Ok(Ok(ready)) => ready,
             Ok(Err(NotReady::Unreadable(reply))) => {
                 self.store.mark_damaged(job.location.segment);
-                return self.postpone(job, &reply);
+                return self.postpone(job, &reply).await;
             }
             Ok(Err(NotReady::Unsigned(stored, reply))) => {
                 let outcomes = vec![Outcome::Transient(reply); job.recipients.len()];
@@ -104,9 +104,9 @@ impl Worker {
                     tls: None,
                     proof: None,
                 };
-                return self.conclude(job, &stored, &attempt).await;
+                return self.conclude(job, &stored.message, Some(&stored), &attempt).await;
             }
-            Err(error) => return self.postpone(job, &reasons::fault(error)),
+            Err(error) => return self.postpone(job, &reasons::fault(error)).await,
         };
         let indexes: Vec<u32> = job.recipients.iter().map(|(index, _)| *index).collect();
         let attempt = match (
@@ -132,7 +132,7 @@ impl Worker {
                 }
             }
         };
-        self.conclude(job, &stored, &attempt).await
+        self.conclude(job, &stored.message, Some(&stored), &attempt).await
     }
 
     fn hop(&self, destination: &Destination) -> Option<&Hop> {
@@ -165,9 +165,10 @@ impl Worker {
         Ok((stored, content))
     }
 
-    /// The message cannot be read now, or an attempt ended by a fault. It is tried again until its time runs out, and
-    /// then once more after each start: nothing is recorded, because nothing is known.
-    pub fn postpone(&self, job: Job, reply: &Reply) -> Finished {
+    /// The message cannot be read now, or an attempt ended by a fault. It counts as a transient failure: the message is
+    /// tried again until its time runs out, and then whoever is to be told is told. Where not even the envelope can be
+    /// read, nothing is recorded, because nothing is known, and each start tries it again.
+    pub async fn postpone(&self, job: Job, reply: &Reply) -> Finished {
         self.events.emit(
             None,
             Some(&job.id.to_string()),
@@ -175,6 +176,20 @@ impl Worker {
                 text: reply.to_string(),
             },
         );
+        let (store, location) = (self.store.clone(), job.location);
+        let read = move || match store.message(location) {
+            Ok(stored) => Ok((stored.message.clone(), Some(stored))),
+            Err(_) => store.envelope(location).map(|message| (message, None)),
+        };
+        if let Ok(Ok((message, content))) = tokio::task::spawn_blocking(read).await {
+            let attempt = Attempt {
+                outcomes: vec![Outcome::Transient(reply.clone()); job.recipients.len()],
+                host: None,
+                tls: None,
+            };
+            return self.conclude(job, &message, content.as_ref(), &attempt).await;
+        }
+        self.store.mark_damaged(job.location.segment);
         let now = unix_millis(SystemTime::now());
         let status = |attempts: u32| {
             self.again(job.arrived, attempts, reply, now)
@@ -210,12 +225,20 @@ impl Worker {
         })
     }
 
-    async fn conclude(&self, job: Job, stored: &Stored, attempt: &Attempt) -> Finished {
+    /// An attempt has ended: what it brought is told, and made durable before this returns. `content` is absent where
+    /// only the envelope of `message` can be read.
+    pub async fn conclude(
+        &self,
+        job: Job,
+        message: &StoredMessage,
+        content: Option<&Stored>,
+        attempt: &Attempt,
+    ) -> Finished {
         let now = unix_millis(SystemTime::now());
         let mut news = Vec::new();
         let mut failed = Vec::new();
         for ((index, attempts), outcome) in job.recipients.iter().zip(&attempt.outcomes) {
-            let Some(recipient) = stored.message.envelope.recipients.get(*index as usize) else {
+            let Some(recipient) = message.envelope.recipients.get(*index as usize) else {
                 continue;
             };
             let (status, expired) = match outcome {
@@ -226,7 +249,8 @@ impl Worker {
                     None => (Status::Failed, true),
                 },
             };
-            self.tell(&job, stored, attempt, &recipient.address, outcome, &status);
+            let trace = &message.envelope.trace;
+            self.tell(&job, trace, attempt, &recipient.address, outcome, &status);
             if status == Status::Failed && bounce::wants_failure(recipient) {
                 failed.push(Failed {
                     address: recipient.address.clone(),
@@ -243,14 +267,17 @@ impl Worker {
             }
             news.push((*index, status));
         }
-        let queued = self.record(&job, stored, &news, &failed, now).await;
+        let notification = bounce::notification(&self.identity, job.id, message, content, &failed, now);
+        let queued = self
+            .record(&job, &message.envelope.trace, &news, notification)
+            .await;
         Finished { job, news, queued }
     }
 
     fn tell(
         &self,
         job: &Job,
-        stored: &Stored,
+        trace: &str,
         attempt: &Attempt,
         recipient: &str,
         outcome: &Outcome,
@@ -259,7 +286,7 @@ impl Worker {
         let (recipient, reply) = (recipient.to_owned(), outcome.reply().to_string());
         let next_hop = job.destination.next_hop.to_string();
         let host = attempt.host.clone().unwrap_or_default();
-        let (trace, id) = (Some(stored.message.envelope.trace.as_str()), job.id.to_string());
+        let (trace, id) = (Some(trace), job.id.to_string());
         let tried = EventKind::Attempt {
             recipient: recipient.clone(),
             next_hop,
@@ -281,24 +308,21 @@ impl Worker {
         self.events.emit(trace, Some(&id), became);
     }
 
-    /// Makes the news durable, and the notification before them. Does not give up: the next hop has answered, and
-    /// forgetting that would send the message again.
+    /// Makes the notification durable and then the news, with a flush between: of two records that share one, a power
+    /// cut may leave the second and take the first, and then nobody would be told.
     async fn record(
         &self,
         job: &Job,
-        stored: &Stored,
+        trace: &str,
         news: &[(u32, Status)],
-        failed: &[Failed],
-        now: u64,
+        notification: Option<(StoredMessage, Vec<u8>)>,
     ) -> Option<Queued> {
-        let trace = Some(stored.message.envelope.trace.as_str());
         let id = job.id.to_string();
-        let warn = |text: String| self.events.emit(trace, Some(&id), EventKind::Warning { text });
-        let dsn = bounce::notification(&self.identity, job.id, stored, failed, now).unwrap_or_else(|error| {
-            warn(format!("no notification could be written: {error}"));
-            None
-        });
-        let dsn = dsn.filter(|(message, _)| {
+        let warn = |text: String| {
+            self.events
+                .emit(Some(trace), Some(&id), EventKind::Warning { text });
+        };
+        let dsn = notification.filter(|(message, _)| {
             let to = &message.envelope.recipients[0].address;
             let routed = self.router.destination(message.provenance, to).is_some();
             if !routed {
@@ -308,43 +332,42 @@ impl Worker {
             }
             routed
         });
-        let dsn_id = self.store.new_id();
-        let mut records: Vec<Record> = Vec::new();
-        if let Some((message, octets)) = &dsn {
-            records.extend(message_record(
-                dsn_id,
+        let mut queued = None;
+        if let Some((message, octets)) = dsn {
+            let dsn_id = self.store.new_id();
+            let body = Body::Octets(octets.into());
+            let record = message_record(dsn_id, &message, body);
+            let location = self.append(record.into_iter().collect(), &warn).await;
+            queued = location.map(|location| Queued {
+                id: dsn_id,
+                location,
                 message,
-                Body::Octets(octets.as_slice().into()),
-            ));
+            });
         }
-        records.extend(outcome_record(
-            job.id,
-            &StoredOutcome {
-                recipients: news.to_vec(),
-            },
-        ));
-        let locations = loop {
+        let outcome = StoredOutcome {
+            recipients: news.to_vec(),
+        };
+        let record = outcome_record(job.id, &outcome);
+        self.append(record.into_iter().collect(), &warn).await;
+        if let Some(queued) = &queued {
+            let kind = EventKind::Dsn {
+                dsn: queued.id.to_string(),
+                r#for: queued.message.envelope.recipients[0].address.clone(),
+            };
+            self.events.emit(Some(trace), Some(&id), kind);
+        }
+        queued
+    }
+
+    /// Does not give up: the next hop has answered, and forgetting that would send the message again.
+    async fn append(&self, records: Vec<Record>, warn: &(impl Fn(String) + Sync)) -> Option<Location> {
+        loop {
             match self.store.append(records.clone()).await {
-                Ok(locations) => break locations,
+                Ok(locations) => return locations.first().copied(),
                 Err(error) => warn(format!("an outcome is not recorded yet: {error}")),
             }
             tokio::time::sleep(RECORD_AGAIN).await;
-        };
-        let (message, _) = dsn?;
-        let r#for = message.envelope.recipients[0].address.clone();
-        self.events.emit(
-            trace,
-            Some(&id),
-            EventKind::Dsn {
-                dsn: dsn_id.to_string(),
-                r#for,
-            },
-        );
-        Some(Queued {
-            id: dsn_id,
-            location: *locations.first()?,
-            message,
-        })
+        }
     }
 }
 

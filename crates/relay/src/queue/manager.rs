@@ -149,7 +149,7 @@ impl Manager {
                 // A fault in one attempt must neither keep its place for ever nor end the others.
                 let finished = match tokio::spawn(worker.clone().run(job.clone())).await {
                     Ok(finished) => finished,
-                    Err(fault) => worker.postpone(job, &reasons::fault(fault)),
+                    Err(fault) => worker.postpone(job, &reasons::fault(fault)).await,
                 };
                 let _ = sender.send(Command::Finished(Box::new(finished)));
             });

@@ -19,6 +19,7 @@ use crate::spool::{Location, MessageId, SpoolError, StoredMessage, StoredOutcome
 /// The spool, opened.
 pub struct Store {
     writer: Writer,
+    disk: Mutex<Box<dyn Disk>>,
     directory: PathBuf,
     segments: Arc<Mutex<Segments>>,
     last_id: AtomicU64,
@@ -43,9 +44,20 @@ impl Store {
                 source,
             }
         };
-        let recovered = recover(directory)?;
-        let disk = Directory::open(directory).map_err(failed("open"))?;
+        let open = || Directory::open(directory).map_err(failed("open"));
+        let (disk, writers) = (open()?, open()?);
         let options = Options::for_disk(disk.capacity().map_err(failed("measure"))?);
+        Self::open_on(directory, Box::new(disk), Box::new(writers), options)
+    }
+
+    /// The same through these two doors to the directory: one for what removes segments, one for what writes them.
+    pub fn open_on(
+        directory: &Path,
+        mut disk: Box<dyn Disk>,
+        writers: Box<dyn Disk>,
+        options: Options,
+    ) -> Result<(Self, JoinHandle<()>, Recovered), SpoolError> {
+        let recovered = recover(directory, &mut *disk)?;
         let next = recovered
             .segments
             .last_key_value()
@@ -53,12 +65,7 @@ impl Store {
         let segments = Arc::new(Mutex::new(Segments {
             files: recovered.segments.clone(),
             octets: recovered.sizes.clone(),
-            damaged: recovered
-                .damage
-                .iter()
-                .filter(|(_, damage)| !damage.tail)
-                .map(|(segment, _)| *segment)
-                .collect(),
+            damaged: recovered.keep.clone(),
         }));
         let (known, path) = (segments.clone(), directory.to_owned());
         let started = move |Started { segment, salt }| {
@@ -68,11 +75,11 @@ impl Store {
             };
             lock(&known).files.insert(segment, file);
         };
-        let (writer, thread) =
-            Writer::start(Box::new(disk), options, next, started).map_err(SpoolError::Writer)?;
+        let (writer, thread) = Writer::start(writers, options, next, started).map_err(SpoolError::Writer)?;
         let last_id = AtomicU64::new(recovered.last_id);
         let store = Self {
             writer,
+            disk: Mutex::new(disk),
             directory: directory.to_owned(),
             segments,
             last_id,
@@ -172,11 +179,13 @@ impl Store {
                 source,
             }
         };
+        let name = file.path.file_name().unwrap_or_default().to_string_lossy();
+        let mut disk = lock(&self.disk);
         let (operation, done) = if damaged {
-            let aside = file.path.with_extension("damaged");
-            ("rename", std::fs::rename(&file.path, aside))
+            let aside = Path::new(&*name).with_extension("damaged");
+            ("rename", disk.rename(&name, &aside.to_string_lossy()))
         } else {
-            ("remove", std::fs::remove_file(&file.path))
+            ("remove", disk.remove(&name))
         };
         // The writer takes a segment away itself when its first write fails; that must not hold up those behind it.
         if let Err(error) = done
@@ -184,9 +193,8 @@ impl Store {
         {
             return Err(failed(operation)(error));
         }
-        Directory::open(&self.directory)
-            .and_then(|mut disk| disk.sync())
-            .map_err(failed("flush"))?;
+        disk.sync().map_err(failed("flush"))?;
+        drop(disk);
         let mut segments = lock(&self.segments);
         segments.files.remove(&number);
         segments.octets.remove(&number);
@@ -194,8 +202,8 @@ impl Store {
     }
 }
 
-fn lock(segments: &Mutex<Segments>) -> MutexGuard<'_, Segments> {
-    segments.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The record of a message.

@@ -12,8 +12,12 @@ pub trait Disk: Send {
     fn create(&mut self, name: &str) -> io::Result<Box<dyn Append>>;
     /// Makes entries of the directory durable.
     fn sync(&mut self) -> io::Result<()>;
+    /// Makes durable what a file holds that another process has written.
+    fn settle(&mut self, name: &str) -> io::Result<()>;
     /// Removes a file.
     fn remove(&mut self, name: &str) -> io::Result<()>;
+    /// Gives a file another name.
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()>;
     /// Octets that may still be written.
     fn free(&mut self) -> io::Result<u64>;
 }
@@ -64,8 +68,16 @@ impl Disk for Directory {
         self.handle.sync_all()
     }
 
+    fn settle(&mut self, name: &str) -> io::Result<()> {
+        File::open(self.path.join(name))?.sync_data()
+    }
+
     fn remove(&mut self, name: &str) -> io::Result<()> {
         std::fs::remove_file(self.path.join(name))
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.path.join(from), self.path.join(to))
     }
 
     fn free(&mut self) -> io::Result<u64> {

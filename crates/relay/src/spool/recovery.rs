@@ -2,11 +2,16 @@
 //! recipients stand.
 //!
 //! New records always go to a new segment: a torn tail stays as it is, is reported, and goes with its segment.
+//!
+//! A process that was killed may leave a log of which the kernel has more than the disk. So each segment is flushed
+//! before it is read: on what a power cut could still take away, nothing may be built.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
+use super::disk::Disk;
 use super::record::Kind;
 use super::scan::{Damage, Found, scan};
 use super::{Location, MessageId, SpoolError, StoredMessage, StoredOutcome};
@@ -40,26 +45,41 @@ pub struct Recovered {
     pub messages: BTreeMap<MessageId, LiveMessage>,
     /// What cannot be read, and in which segment.
     pub damage: Vec<(u64, Damage)>,
+    /// Segments that hold more than could be read, or may: they are not to be deleted.
+    pub keep: BTreeSet<u64>,
     /// The highest id seen.
     pub last_id: u64,
 }
 
-/// Reads all segments below `directory`.
-pub fn recover(directory: &Path) -> Result<Recovered, SpoolError> {
+/// Makes all segments in `directory` durable through `disk` and reads them. What cannot be read is reported, and kept.
+pub fn recover(directory: &Path, disk: &mut dyn Disk) -> Result<Recovered, SpoolError> {
     let mut recovered = Recovered {
         segments: list(directory)?,
         ..Recovered::default()
     };
+    disk.sync().map_err(|source| SpoolError::Directory {
+        operation: "flush",
+        path: directory.to_owned(),
+        source,
+    })?;
     for (&number, segment) in &recovered.segments.clone() {
-        let read = |source| SpoolError::Read {
-            path: segment.path.clone(),
-            source,
-        };
-        let file = File::open(&segment.path).map_err(read)?;
-        recovered
-            .sizes
-            .insert(number, file.metadata().map_err(read)?.len());
-        scan(&file, number, segment.salt, |found| recovered.take(number, found)).map_err(read)?;
+        let settled = segment
+            .path
+            .file_name()
+            .map_or(Ok(()), |name| disk.settle(&name.to_string_lossy()));
+        if let Err(error) = settled {
+            recovered.whole(
+                number,
+                format!("it cannot be flushed, see the kernel's log: {error}"),
+            );
+            // What it says may not be on the disk: what it overrules must not go.
+            recovered
+                .keep
+                .extend(recovered.segments.range(..=number).map(|(older, _)| *older));
+        }
+        if let Err(error) = recovered.read(number, segment) {
+            recovered.whole(number, format!("it cannot be opened: {error}"));
+        }
     }
     recovered
         .messages
@@ -68,6 +88,33 @@ pub fn recover(directory: &Path) -> Result<Recovered, SpoolError> {
 }
 
 impl Recovered {
+    fn read(&mut self, number: u64, segment: &SegmentFile) -> io::Result<()> {
+        let file = File::open(&segment.path)?;
+        let size = file.metadata()?.len();
+        self.sizes.insert(number, size);
+        scan(&file, size, number, segment.salt, |found| {
+            self.take(number, found);
+        });
+        Ok(())
+    }
+
+    fn whole(&mut self, segment: u64, detail: String) {
+        let damage = Damage {
+            offset: 0,
+            length: self.sizes.get(&segment).copied().unwrap_or(0),
+            tail: false,
+            detail,
+        };
+        self.damaged(segment, damage);
+    }
+
+    fn damaged(&mut self, segment: u64, damage: Damage) {
+        if !damage.tail {
+            self.keep.insert(segment);
+        }
+        self.damage.push((segment, damage));
+    }
+
     fn take(&mut self, segment: u64, found: Found) {
         let (header, location, meta) = match found {
             Found::Record {
@@ -75,7 +122,7 @@ impl Recovered {
                 location,
                 meta,
             } => (header, location, meta),
-            Found::Damage(damage) => return self.damage.push((segment, damage)),
+            Found::Damage(damage) => return self.damaged(segment, damage),
         };
         self.last_id = self.last_id.max(header.id.0);
         let result = match header.kind {
@@ -92,7 +139,7 @@ impl Recovered {
                 tail: false,
                 detail,
             };
-            self.damage.push((segment, damage));
+            self.damaged(segment, damage);
         }
     }
 

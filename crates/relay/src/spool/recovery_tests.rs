@@ -11,6 +11,10 @@ use crate::spool::body::Stored;
 use crate::spool::disk::Directory;
 use crate::spool::writer::{Body, Options, Record, Writer, segment_name};
 
+fn recover(directory: &Path) -> Result<Recovered, SpoolError> {
+    super::recover(directory, &mut Directory::open(directory).unwrap())
+}
+
 fn stored(recipients: usize) -> StoredMessage {
     let recipient = |index| Recipient {
         address: format!("r{index}@b.example"),
@@ -268,4 +272,71 @@ fn other_files_are_left_alone() {
     let recovered = recover(directory.path()).unwrap();
     assert_eq!(recovered.segments.keys().collect::<Vec<_>>(), [&3]);
     assert!(recovered.damage.is_empty());
+}
+
+#[test]
+fn a_segment_that_cannot_be_read_costs_only_itself_and_is_kept() {
+    let (directory, _) = sample();
+    // Opens, has a size, and gives an error for each read.
+    std::fs::create_dir(directory.path().join(segment_name(2, 7))).unwrap();
+    let recovered = recover(directory.path()).unwrap();
+    assert_eq!(ids(&recovered), [1, 2, 3, 5]);
+    assert_eq!(recovered.keep, [2].into());
+    let (segment, damage) = &recovered.damage[0];
+    assert_eq!((*segment, damage.tail), (2, false));
+    assert!(
+        damage.detail.contains("the disk does not give it"),
+        "{}",
+        damage.detail
+    );
+}
+
+/// A directory of which one segment cannot be flushed.
+struct Unsettled(Directory, String);
+
+impl Disk for Unsettled {
+    fn create(&mut self, name: &str) -> io::Result<Box<dyn crate::spool::disk::Append>> {
+        self.0.create(name)
+    }
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync()
+    }
+    fn settle(&mut self, name: &str) -> io::Result<()> {
+        if name == self.1 {
+            return Err(io::Error::other("lost"));
+        }
+        self.0.settle(name)
+    }
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        self.0.remove(name)
+    }
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+    fn free(&mut self) -> io::Result<u64> {
+        self.0.free()
+    }
+}
+
+#[test]
+fn what_a_segment_that_cannot_be_flushed_overrules_is_kept() {
+    let records = (1..=6).map(|id| message(id, 1, vec![b'x'; 700])).collect();
+    let small = Options {
+        segment_octets: 1200,
+        ..options()
+    };
+    let (directory, places) = write(records, small);
+    let before = recover(directory.path()).unwrap();
+    assert!(before.keep.is_empty() && before.segments.len() > 3);
+    let third = before.segments[&3]
+        .path
+        .file_name()
+        .unwrap()
+        .to_string_lossy()
+        .into_owned();
+    let mut disk = Unsettled(Directory::open(directory.path()).unwrap(), third);
+    let recovered = super::recover(directory.path(), &mut disk).unwrap();
+    assert_eq!(recovered.keep, [1, 2, 3].into());
+    assert_eq!(recovered.messages.len(), places.len());
+    assert_eq!((recovered.damage.len(), recovered.damage[0].0), (1, 3));
 }

@@ -1,6 +1,9 @@
 //! Group commit: one thread owns the segment that grows. It takes all requests that wait, writes their records,
 //! flushes once, and then answers them all.
 //!
+//! Nobody waits for an outcome as a client waits for its 250: a batch of outcomes alone waits a little for the next
+//! message and shares its flush.
+//!
 //! A failed write or flush abandons the segment: its requests are answered with the error and the next ones get a
 //! new segment. A flush is never tried again, because after a failed one the kernel may have dropped the pages and a
 //! second would succeed without them.
@@ -8,13 +11,16 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
-use super::disk::{Append, Disk};
+use super::disk::Disk;
 use super::record::{Header, Kind, trailer};
+use super::segment::Segment;
 use super::{Location, MessageId};
 
 /// How the writer behaves.
@@ -24,6 +30,8 @@ pub struct Options {
     pub segment_octets: u64,
     /// Octets of the file system that messages may not use, so that outcomes can still be recorded.
     pub reserve_octets: u64,
+    /// How long outcomes wait for a message whose flush they can share. A crash in this time repeats their deliveries.
+    pub outcomes_wait: Duration,
 }
 
 impl Options {
@@ -32,6 +40,7 @@ impl Options {
         Self {
             segment_octets: (octets / 16).clamp(1 << 20, 64 << 20),
             reserve_octets: (octets / 32).clamp(1 << 20, 64 << 20),
+            ..Self::default()
         }
     }
 }
@@ -41,12 +50,11 @@ impl Default for Options {
         Self {
             segment_octets: 64 << 20,
             reserve_octets: 8 << 20,
+            outcomes_wait: Duration::from_millis(5),
         }
     }
 }
 
-/// Octets collected before they go to the kernel.
-const BUFFER: usize = 1 << 20;
 /// Octets of message bodies in one batch; more wait for the next flush.
 const BATCH: u64 = 32 << 20;
 
@@ -152,6 +160,9 @@ impl Writer {
         started: impl Fn(Started) + Send + 'static,
     ) -> io::Result<(Self, std::thread::JoinHandle<()>)> {
         let (requests, waiting) = mpsc::unbounded_channel();
+        let clock = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()?;
         let log = Log {
             disk,
             options,
@@ -161,7 +172,7 @@ impl Writer {
         };
         let thread = std::thread::Builder::new()
             .name("spool".into())
-            .spawn(move || serve(log, waiting))?;
+            .spawn(move || serve(log, waiting, &clock))?;
         Ok((Self { requests }, thread))
     }
 
@@ -180,18 +191,63 @@ impl Writer {
     }
 }
 
-fn serve(mut log: Log, mut waiting: mpsc::UnboundedReceiver<Request>) {
-    while let Some(first) = waiting.blocking_recv() {
-        let mut octets = 0;
-        let mut batch = VecDeque::from([first]);
-        while octets < BATCH
+/// Requests that share a flush.
+#[derive(Default)]
+struct Batch {
+    requests: VecDeque<Request>,
+    octets: u64,
+    messages: bool,
+}
+
+impl Batch {
+    fn push(&mut self, request: Request) {
+        self.octets += request.records.iter().map(length).sum::<u64>();
+        self.messages |= !only_outcomes(&request.records);
+        self.requests.push_back(request);
+    }
+
+    fn full(&self) -> bool {
+        self.octets >= BATCH
+    }
+
+    /// Takes what waits.
+    fn gather(&mut self, waiting: &mut mpsc::UnboundedReceiver<Request>) {
+        while !self.full()
             && let Ok(request) = waiting.try_recv()
         {
-            octets += request.records.iter().map(length).sum::<u64>();
-            batch.push_back(request);
+            self.push(request);
         }
-        log.commit(batch);
     }
+
+    /// Waits for a message.
+    async fn wait(&mut self, waiting: &mut mpsc::UnboundedReceiver<Request>, until: Instant) {
+        while !self.messages
+            && !self.full()
+            && let Ok(Some(request)) = tokio::time::timeout_at(until, waiting.recv()).await
+        {
+            self.push(request);
+        }
+    }
+}
+
+fn serve(mut log: Log, mut waiting: mpsc::UnboundedReceiver<Request>, clock: &Runtime) {
+    while let Some(first) = waiting.blocking_recv() {
+        let mut batch = Batch::default();
+        batch.push(first);
+        batch.gather(&mut waiting);
+        if !batch.messages && !log.options.outcomes_wait.is_zero() {
+            clock.block_on(async {
+                let until = Instant::now() + log.options.outcomes_wait;
+                batch.wait(&mut waiting, until).await;
+            });
+            batch.gather(&mut waiting);
+        }
+        log.commit(batch.requests);
+    }
+}
+
+fn only_outcomes(records: &[Record]) -> bool {
+    records.iter().all(|record| record.kind == Kind::Outcome)
 }
 
 fn header(record: &Record) -> Option<Header> {
@@ -213,17 +269,6 @@ struct Log {
     next_segment: u64,
     started: Box<dyn Fn(Started) + Send>,
     open: Option<Segment>,
-}
-
-struct Segment {
-    file: Box<dyn Append>,
-    number: u64,
-    salt: u64,
-    /// Octets given to the file or in the buffer.
-    length: u64,
-    /// Octets known to be on stable storage.
-    durable: u64,
-    buffer: Vec<u8>,
 }
 
 impl Log {
@@ -269,7 +314,7 @@ impl Log {
     /// Whether the disk takes these records, before anything of them is written. Outcomes may use the reserve:
     /// recording them is what empties the spool. Free space is asked for once in a batch.
     fn room(&mut self, records: &[Record], free: &mut Option<u64>) -> Result<(), AppendError> {
-        if records.iter().all(|record| record.kind == Kind::Outcome) {
+        if only_outcomes(records) {
             return Ok(());
         }
         let needed: u64 = records.iter().map(length).sum();
@@ -333,82 +378,6 @@ impl Log {
                 let _ = self.disk.remove(&segment_name(segment.number, segment.salt));
             }
         }
-    }
-}
-
-impl Segment {
-    fn create(disk: &mut dyn Disk, next: &mut u64, started: &dyn Fn(Started)) -> io::Result<Self> {
-        let mut salt = [0; 8];
-        aws_lc_rs::rand::fill(&mut salt).map_err(|_| io::Error::other("no random numbers"))?;
-        let (number, salt) = (*next, u64::from_le_bytes(salt));
-        *next += 1;
-        let name = segment_name(number, salt);
-        let file = disk.create(&name)?;
-        if let Err(error) = disk.sync() {
-            let _ = disk.remove(&name);
-            return Err(error);
-        }
-        started(Started {
-            segment: number,
-            salt,
-        });
-        Ok(Self {
-            file,
-            number,
-            salt,
-            length: 0,
-            durable: 0,
-            buffer: Vec::new(),
-        })
-    }
-
-    fn put(&mut self, octets: &[u8]) -> io::Result<()> {
-        self.buffer.extend_from_slice(octets);
-        self.length += octets.len() as u64;
-        if self.buffer.len() >= BUFFER {
-            self.drain()
-        } else {
-            Ok(())
-        }
-    }
-
-    fn put_body(&mut self, body: &Body) -> io::Result<u32> {
-        match body {
-            Body::Octets(octets) => {
-                self.put(octets)?;
-                Ok(crc32fast::hash(octets))
-            }
-            Body::File { file, offset, length } => {
-                let mut checksum = crc32fast::Hasher::new();
-                let mut chunk = vec![0; usize::try_from(*length).unwrap_or(BUFFER).min(BUFFER / 4)];
-                let mut at = 0;
-                while at < *length {
-                    let take = usize::try_from(length - at)
-                        .unwrap_or(usize::MAX)
-                        .min(chunk.len());
-                    file.read_exact_at(&mut chunk[..take], offset + at)?;
-                    checksum.update(&chunk[..take]);
-                    self.put(&chunk[..take])?;
-                    at += take as u64;
-                }
-                Ok(checksum.finalize())
-            }
-        }
-    }
-
-    fn drain(&mut self) -> io::Result<()> {
-        self.file.append(&self.buffer)?;
-        self.buffer.clear();
-        Ok(())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if self.durable < self.length {
-            self.drain()?;
-            self.file.flush()?;
-            self.durable = self.length;
-        }
-        Ok(())
     }
 }
 

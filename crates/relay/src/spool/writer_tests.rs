@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
+use crate::spool::disk::Append;
 use crate::spool::record::HEADER;
 
 /// What a file holds.
@@ -36,6 +37,12 @@ impl Disk for Scripted {
     }
     fn remove(&mut self, name: &str) -> io::Result<()> {
         self.0.files.lock().unwrap().retain(|(known, _)| known != name);
+        Ok(())
+    }
+    fn settle(&mut self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+    fn rename(&mut self, _: &str, _: &str) -> io::Result<()> {
         Ok(())
     }
     fn free(&mut self) -> io::Result<u64> {
@@ -202,4 +209,36 @@ async fn segments_are_bounded() {
             .iter()
             .all(|(_, octets)| octets.lock().unwrap().len() < 6000)
     );
+}
+
+fn outcome(id: u64) -> Vec<Record> {
+    vec![Record {
+        kind: Kind::Outcome,
+        id: MessageId(id),
+        meta: b"{}".to_vec(),
+        body: Body::none(),
+    }]
+}
+
+#[tokio::test]
+async fn outcomes_share_the_flush_of_the_next_message() {
+    let patient = Options {
+        outcomes_wait: Duration::from_mins(10),
+        ..Options::default()
+    };
+    let (script, writer) = writer(patient);
+    let (first, second) = (writer.append(outcome(1)), writer.append(outcome(2)));
+    // The test would time out if outcomes held up a message.
+    let message = writer.append(message(3, 10));
+    let (first, second, message) = tokio::join!(first, second, message);
+    let places = [first, second, message].map(|answer| answer.unwrap()[0].offset);
+    assert_eq!(places, [0, 46, 92]);
+    assert_eq!(script.flushes.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn outcomes_do_not_wait_for_ever() {
+    let (script, writer) = writer(Options::default());
+    writer.append(outcome(1)).await.unwrap();
+    assert_eq!(script.flushes.load(Ordering::SeqCst), 1);
 }

@@ -1,5 +1,7 @@
 //! What becomes of mail that cannot be delivered, and who is told.
 
+use std::net::TcpListener;
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use postern_control::EventKind;
@@ -211,5 +213,36 @@ next-hop = \"mailboxes\"
     let queue = Queue::start(directory.path(), &configuration);
     let taken = sink.wait("the notification", |taken| !taken.is_empty());
     assert!(taken[0].content.contains("Status: 4.4.7\r\n"));
+    queue.stop();
+}
+
+#[tokio::test]
+async fn of_mail_that_the_spool_does_not_give_back_the_sender_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    // Nobody listens yet, so that it waits.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let configuration = to_lmtp(address).replace("expire = 20", "expire = 4");
+    let queue = Queue::start(directory.path(), &configuration);
+    give(&queue, "inside", "app@example.org", &["user@example.org"], |_| ()).await;
+    let segment = std::fs::read_dir(directory.path().join("state/spool"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "segment"))
+        .unwrap();
+    let octets = std::fs::read(&segment).unwrap();
+    let content = octets.windows(5).position(|part| part == b"Hello").unwrap();
+    let file = std::fs::File::options().write(true).open(&segment).unwrap();
+    file.write_all_at(b"J", content as u64).unwrap();
+    let sink = Sink::start_at(address);
+    let taken = sink.wait("a notification", |taken| !taken.is_empty());
+    assert_eq!((taken.len(), taken[0].to.as_str()), (1, "app@example.org"));
+    for line in ["Final-Recipient: rfc822; user@example.org", "Status: 4.4.7"] {
+        assert!(
+            taken[0].content.contains(&format!("{line}\r\n")),
+            "{}",
+            taken[0].content
+        );
+    }
+    assert!(!taken[0].content.contains("ello"), "damaged content was returned");
     queue.stop();
 }
