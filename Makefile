@@ -1,19 +1,21 @@
 # Two commands do everything, install step included:
 #   make demo   build both images, boot them under QEMU, take mail through both firewalls
 #   make test   every tier of the tests
-# The rest: make bench (ratios against peers), make fuzz (FUZZ_SECONDS for each target), make tier-NAME (one tier of the
-# tests), make fresh (the install steps in clean trees of Debian 12 and 13), make clean.
+# The rest: make bench (ratios against peers), make bench-queued (a million waiting messages), make proof (power cuts,
+# docs/durability.md), make fuzz (FUZZ_SECONDS for each target), make tier-NAME (one tier of the tests), make fresh (the
+# install steps in clean trees of Debian 12 and 13), make clean.
 
 SHELL := /bin/bash
 BUILD := build
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 KEEP ?= 0
 FUZZ_SECONDS ?= 60
+PROOF_POINTS ?= 10000
 # A root shell made by plain su has no sbin on its PATH; ip, nft and knotd live there.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 .DELETE_ON_ERROR:
-.PHONY: demo test bench programs images clean proof fresh fuzz
+.PHONY: demo test bench bench-queued programs images clean proof fresh fuzz
 
 demo: images
 	@.ci/install machine
@@ -36,6 +38,17 @@ fuzz:
 
 fresh:
 	@tests/run tier fresh
+
+bench-queued:
+	@.ci/install rust bench
+	@tests/run step "build the programs" programs cargo build --release --workspace --bins
+	@python3 tests/bench/queued.py --relay $(TARGET)/release/postern-relay
+
+proof:
+	@.ci/install rust
+	@PROOF_POINTS=$(PROOF_POINTS) tests/run step "cut the power at $(PROOF_POINTS) points of the spool's operations" proof \
+	  cargo test --release --workspace --test durability -- --nocapture --test-threads 1
+	@grep '^proof:' build/logs/proof.log
 
 programs:
 	@.ci/install rust

@@ -75,7 +75,8 @@ pub fn notification(
         Told::Postmaster(reason) => (identity.postmaster.as_str(), Some(reason)),
     };
     // What must travel protected is not sent around once more (RFC 8689 section 5).
-    let wanted = (withheld.is_some() || message.envelope.ret == Some(Ret::Full)) && !message.envelope.require_tls;
+    let wanted =
+        (withheld.is_some() || message.envelope.ret == Some(Ret::Full)) && !message.envelope.require_tls;
     let whole = wanted && content.is_some_and(|stored| stored.size() <= MAX_MESSAGE);
     let returned = content.and_then(|stored| {
         let read = if whole {

@@ -186,6 +186,7 @@ impl Worker {
                 outcomes: vec![Outcome::Transient(reply.clone()); job.recipients.len()],
                 host: None,
                 tls: None,
+                proof: None,
             };
             return self.conclude(job, &message, content.as_ref(), &attempt).await;
         }

@@ -1,0 +1,220 @@
+//! What the spool has promised up to some point, and whether a recovery kept it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use postern_relay::queue::provenance::Provenance;
+use postern_relay::spool::body::Stored;
+use postern_relay::spool::disk::Directory;
+use postern_relay::spool::recovery::{LiveMessage, Recovered, recover};
+use postern_relay::spool::{MessageId, Status};
+
+use crate::log::{Note, Offered, Tried};
+
+/// A recipient.
+#[derive(Debug, Clone, Default)]
+struct Fate {
+    /// Some attempt ended for good, whether that was recorded or not.
+    done: bool,
+    /// And its sender is to be told.
+    failed: bool,
+    /// The news whose recording has returned.
+    recorded: Option<Status>,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    offered: Arc<Offered>,
+    acknowledged: bool,
+    fates: Vec<Fate>,
+}
+
+/// All promises so far.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ledger {
+    messages: BTreeMap<MessageId, Known>,
+}
+
+/// What one recovery made of the promises.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Findings {
+    /// Acknowledged, not done, and not found.
+    pub(crate) lost: Vec<String>,
+    /// Found with another envelope or content.
+    pub(crate) altered: Vec<String>,
+    /// Done, recorded, and found as not done.
+    pub(crate) redelivered: Vec<String>,
+    /// Given up, and nobody is told.
+    pub(crate) untold: Vec<String>,
+    /// Nobody ever handed it over; or it counts fewer attempts than were recorded; or recovery refused.
+    pub(crate) wrong: Vec<String>,
+    /// Recipients done, whose outcome was not recorded yet, and that are found as not done.
+    pub(crate) allowed: u64,
+}
+
+impl Findings {
+    pub(crate) fn faults(&self) -> Vec<String> {
+        let kinds = [
+            ("lost", &self.lost),
+            ("altered", &self.altered),
+            ("redelivered after a durable outcome", &self.redelivered),
+            ("nobody told", &self.untold),
+            ("wrong", &self.wrong),
+        ];
+        let line = |kind: &'static str| move |fault: &String| format!("{kind}: {fault}");
+        kinds
+            .into_iter()
+            .flat_map(|(kind, faults)| faults.iter().map(line(kind)))
+            .collect()
+    }
+}
+
+impl Ledger {
+    pub(crate) fn apply(&mut self, note: &Note) {
+        match note {
+            Note::Offered(id, offered) => {
+                let known = Known {
+                    offered: offered.clone(),
+                    acknowledged: false,
+                    fates: vec![Fate::default(); offered.message.envelope.recipients.len()],
+                };
+                self.messages.entry(*id).or_insert(known);
+            }
+            Note::Acknowledged(id) => self.known(*id).acknowledged = true,
+            Note::Tried(id, results) => {
+                let known = self.known(*id);
+                let told = !known.offered.message.envelope.reverse_path.is_empty();
+                // Whoever is tried again was found as not done: what an earlier attempt brought is gone for good.
+                for (index, tried) in results {
+                    let fate = &mut known.fates[*index as usize];
+                    fate.done = *tried != Tried::Deferred;
+                    fate.failed = *tried == Tried::Failed && told;
+                }
+            }
+            Note::Recorded(id, news) => {
+                for (index, status) in news {
+                    self.known(*id).fates[*index as usize].recorded = Some(status.clone());
+                }
+            }
+            Note::Carrying(_) | Note::Killed => {}
+        }
+    }
+
+    fn known(&mut self, id: MessageId) -> &mut Known {
+        self.messages.get_mut(&id).unwrap()
+    }
+
+    pub(crate) fn knows(&self, id: MessageId) -> bool {
+        self.messages.contains_key(&id)
+    }
+
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.messages.values().filter(|known| known.acknowledged).count() as u64
+    }
+
+    /// Recovers the spool in `directory` and compares.
+    pub(crate) fn check(&self, directory: &Path) -> Findings {
+        let mut findings = Findings::default();
+        let mut disk = Directory::open(directory).unwrap();
+        let recovered = match recover(directory, &mut disk) {
+            Ok(recovered) => recovered,
+            Err(error) => {
+                findings.wrong.push(error.to_string());
+                return findings;
+            }
+        };
+        // Notifications that will still go out, or have gone.
+        let mut notices: Vec<Vec<u8>> = Vec::new();
+        for (id, live) in &recovered.messages {
+            let body = read(&recovered, live);
+            match (self.messages.get(id), body) {
+                (_, Err(error)) => findings.altered.push(format!("{id}: {error}")),
+                (Some(known), Ok(body)) => {
+                    findings.compare(*id, known, live, &body);
+                    if live.message.provenance == Provenance::Own {
+                        notices.push(body);
+                    }
+                }
+                // A notification on whose recording a power cut or a kill came.
+                (None, Ok(body)) if self.explains(live) => notices.push(body),
+                (None, Ok(_)) => findings.wrong.push(format!("{id}: nobody handed it over")),
+            }
+        }
+        let gone = self.messages.values().filter(|known| {
+            known.offered.message.provenance == Provenance::Own && known.fates.iter().all(|fate| fate.done)
+        });
+        notices.extend(gone.map(|known| known.offered.body.clone()));
+        for (id, known) in self.messages.iter().filter(|(_, known)| known.acknowledged) {
+            let live = recovered.messages.get(id);
+            if live.is_none() && known.fates.iter().any(|fate| !fate.done) {
+                findings.lost.push(format!("{id}"));
+            }
+            for (index, _) in known.fates.iter().enumerate().filter(|(_, fate)| fate.failed) {
+                let again = live.is_some_and(|live| !live.message.statuses[index].is_final());
+                let address = known.offered.message.envelope.recipients[index]
+                    .address
+                    .as_bytes();
+                let names = |notice: &Vec<u8>| notice.windows(address.len()).any(|part| part == address);
+                if !again && !notices.iter().any(names) {
+                    findings.untold.push(format!("{id}, recipient {index}"));
+                }
+            }
+        }
+        findings
+    }
+
+    /// Whether this is the notification of a message that failed.
+    fn explains(&self, live: &LiveMessage) -> bool {
+        let (envelope, own) = (&live.message.envelope, live.message.provenance == Provenance::Own);
+        let mut failed = self
+            .messages
+            .values()
+            .filter(|known| known.fates.iter().any(|fate| fate.failed));
+        own && envelope.reverse_path.is_empty()
+            && failed
+                .any(|known| known.offered.message.envelope.reverse_path == envelope.recipients[0].address)
+    }
+}
+
+impl Findings {
+    fn compare(&mut self, id: MessageId, known: &Known, live: &LiveMessage, body: &[u8]) {
+        let (offered, found) = (&known.offered.message, &live.message);
+        let same = (&offered.envelope, offered.provenance, offered.arrived)
+            == (&found.envelope, found.provenance, found.arrived)
+            && offered.statuses.len() == found.statuses.len();
+        if !same || known.offered.body != body {
+            self.altered.push(format!("{id}"));
+            return;
+        }
+        for (index, (fate, status)) in known.fates.iter().zip(&found.statuses).enumerate() {
+            let at = || {
+                format!(
+                    "{id}, recipient {index}: {status:?}, recorded {:?}",
+                    fate.recorded
+                )
+            };
+            match (status, &fate.recorded) {
+                (Status::Due { .. }, Some(recorded)) if recorded.is_final() => self.redelivered.push(at()),
+                (
+                    Status::Due { attempts, .. },
+                    Some(Status::Due {
+                        attempts: recorded, ..
+                    }),
+                ) if attempts < recorded => {
+                    self.wrong.push(at());
+                }
+                (Status::Due { .. }, _) => self.allowed += u64::from(fate.done),
+                (Status::Delivered | Status::Failed, _) if !fate.done => self.lost.push(at()),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// All of a recovered message's content.
+pub(crate) fn read(recovered: &Recovered, live: &LiveMessage) -> Result<Vec<u8>, String> {
+    let segment = &recovered.segments[&live.location.segment];
+    let stored = Stored::open(segment, live.location).map_err(|error| error.to_string())?;
+    stored.read(0, usize::MAX).map_err(|error| error.to_string())
+}

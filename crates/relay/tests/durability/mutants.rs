@@ -1,0 +1,154 @@
+//! The proof can fail: each protection that is taken away, at the seam and not in the product, is missed by it.
+
+use std::sync::Arc;
+
+use fastrand::Rng;
+use postern_relay::spool::record::{HEADER, Header, TRAILER, trailer};
+
+use crate::ledger::{Findings, Ledger};
+use crate::log::{Entry, Log, Note, Op};
+use crate::model::Files;
+use crate::proof::{lay_out, through};
+use crate::workload::{record, scratch};
+
+/// Looks at the runs of some seeds until the `wanted` kind of fault is found.
+fn caught(
+    log_of: impl Fn(Log) -> Log,
+    spoil: impl Fn(&mut Files),
+    wanted: impl Fn(&Findings) -> usize,
+) -> bool {
+    let place = scratch();
+    (1..=40).any(|seed| {
+        let log = log_of(record(seed));
+        let mut found = 0;
+        through(&log, &Ledger::default(), |point, model, ledger| {
+            if found == 0 {
+                let mut files = model.disk(&mut Rng::with_seed(seed << 32 ^ point));
+                spoil(&mut files);
+                lay_out(&files, place.path());
+                found = wanted(&ledger.check(place.path()));
+            }
+        });
+        found > 0
+    })
+}
+
+/// The log without some operations, by their index.
+fn without(mut log: Log, drop: impl Fn(&[Entry], usize, &Op) -> bool) -> Log {
+    let entries = &log.entries;
+    let kept = entries.iter().enumerate().filter(|(index, entry)| match entry {
+        Entry::Op(op) => !drop(entries, *index, op),
+        Entry::Note(_) => true,
+    });
+    log.entries = kept.map(|(_, entry)| entry.clone()).collect();
+    log
+}
+
+fn same(log: Log) -> Log {
+    log
+}
+
+fn intact(_: &mut Files) {}
+
+#[test]
+fn a_missing_flush_before_the_acknowledgement_is_caught() {
+    let drop = |_: &[Entry], _, op: &Op| matches!(op, Op::Flush { .. });
+    assert!(caught(|log| without(log, drop), intact, |found| found.lost.len()));
+    assert!(caught(
+        |log| without(log, drop),
+        intact,
+        |found| found.redelivered.len()
+    ));
+}
+
+#[test]
+fn a_segment_whose_name_is_not_flushed_is_caught() {
+    let drop = |entries: &[Entry], index: usize, op: &Op| {
+        matches!(op, Op::SyncDirectory)
+            && matches!(
+                entries.get(index.wrapping_sub(1)),
+                Some(Entry::Op(Op::Create { .. }))
+            )
+    };
+    assert!(caught(|log| without(log, drop), intact, |found| found.lost.len()));
+}
+
+/// Puts the removal of a segment, with its flush, to where its messages began to be carried over.
+fn removed_too_early(mut log: Log) -> Log {
+    let entries = &mut log.entries;
+    for carrying in 0..entries.len() {
+        let Entry::Note(Note::Carrying(segment)) = entries[carrying] else {
+            continue;
+        };
+        let of_it = |entry: &Entry| matches!(entry, Entry::Op(Op::Remove { name }) if name.starts_with(&format!("{segment:016x}-")));
+        if let Some(ahead) = entries[carrying..].iter().position(of_it) {
+            let removal = entries.remove(carrying + ahead);
+            entries.insert(carrying, Entry::Op(Op::SyncDirectory));
+            entries.insert(carrying, removal);
+        }
+    }
+    log
+}
+
+#[test]
+fn a_segment_that_goes_before_its_copies_are_flushed_is_caught() {
+    assert!(caught(removed_too_early, intact, |found| found.lost.len()));
+}
+
+/// Makes all checksums fit what is there: to the real recovery as if it checked none.
+fn forge(files: &mut Files) {
+    for (name, octets) in files {
+        let salt = name
+            .strip_suffix(".segment")
+            .and_then(|name| name.split_once('-'));
+        let Some(salt) = salt.and_then(|(_, salt)| u64::from_str_radix(salt, 16).ok()) else {
+            continue;
+        };
+        let octets = Arc::make_mut(octets);
+        let mut at = 0;
+        while let Some(header) = octets.get(at..at + HEADER)
+            && let Some(header) = Header::decode(header.try_into().unwrap(), salt)
+        {
+            let meta = at + HEADER;
+            let body = meta + header.meta_length as usize;
+            let end = body + usize::try_from(header.body_length).unwrap();
+            if end + TRAILER > octets.len() {
+                break;
+            }
+            let fits = trailer(
+                crc32fast::hash(&octets[meta..body]),
+                crc32fast::hash(&octets[body..end]),
+            );
+            octets[end..end + TRAILER].copy_from_slice(&fits);
+            at = end + TRAILER;
+        }
+    }
+}
+
+#[test]
+fn checksums_that_are_not_compared_are_caught() {
+    assert!(caught(same, forge, |found| found.altered.len()));
+}
+
+#[test]
+fn a_recovery_that_trusts_the_page_cache_is_caught() {
+    let drop = |_: &[Entry], _, op: &Op| matches!(op, Op::Settle { .. });
+    let faults = |found: &Findings| found.lost.len() + found.redelivered.len() + found.untold.len();
+    assert!(caught(|log| without(log, drop), intact, faults));
+}
+
+#[test]
+fn a_notification_that_shares_its_flush_with_its_outcome_is_caught() {
+    let drop = |entries: &[Entry], index: usize, op: &Op| {
+        let before = index.checked_sub(1).map(|before| &entries[before]);
+        let own = br#""provenance":"own""#;
+        matches!(op, Op::Flush { .. })
+            && matches!(before, Some(Entry::Op(Op::Write { octets, .. }))
+                if octets.windows(own.len()).any(|part| part == own))
+    };
+    assert!(caught(
+        |log| without(log, drop),
+        intact,
+        |found| found.untold.len()
+    ));
+}

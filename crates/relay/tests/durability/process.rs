@@ -1,0 +1,382 @@
+//! One process of the workload: takes mail, has it delivered, and compacts, as the queue does.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use fastrand::Rng;
+use postern_relay::config::Config;
+use postern_relay::deliver::Attempt;
+use postern_relay::events::{Events, unix_millis};
+use postern_relay::handover::{Envelope, Recipient};
+use postern_relay::queue::bounce::Identity;
+use postern_relay::queue::compaction;
+use postern_relay::queue::job::{Finished, Queued, Worker};
+use postern_relay::queue::manager::Command;
+use postern_relay::queue::outward;
+use postern_relay::queue::provenance::Provenance;
+use postern_relay::queue::router::Router;
+use postern_relay::queue::schedule::{Job, Schedule};
+use postern_relay::queue::store::{Store, message_record};
+use postern_relay::spool::writer::Body;
+use postern_relay::spool::{Location, MessageId, Status, StoredMessage};
+use postern_smtp::client::Outcome;
+use postern_smtp::reply::Reply;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::log::{Note, Offered, Tried};
+use crate::recorder::{Fault, Recorder};
+
+const CONFIGURATION: &str = r#"
+role = "internal"
+hostname = "mail.example.org"
+local-domains = ["example.org"]
+postmaster = "postmaster@example.org"
+state-directory = "state"
+runtime-directory = "run"
+[resolver]
+address = "127.0.0.1:9"
+[instance.public]
+tls = "off"
+relay-for = "local-domains"
+authentication = "none"
+[next-hop.mailboxes]
+kind = "lmtp"
+socket = "127.0.0.1:9"
+[next-hop.archive]
+kind = "lmtp"
+socket = "127.0.0.1:10"
+[[route]]
+from = ["inside"]
+domains = ["example.org"]
+next-hop = "mailboxes"
+[[route]]
+from = ["inside"]
+domains = ["archive.example"]
+next-hop = "archive"
+"#;
+
+/// A queue without sockets.
+pub(crate) struct Process {
+    recorder: Recorder,
+    worker: Arc<Worker>,
+    schedule: Schedule,
+    sender: mpsc::UnboundedSender<Command>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    rng: Rng,
+    /// To be killed some time, for which compaction is a good moment.
+    killed: bool,
+}
+
+impl Process {
+    pub(crate) fn new(recorder: Recorder, store: Store, rng: Rng, killed: bool) -> Self {
+        let config = Config::parse("proof", CONFIGURATION, "/".into(), None).unwrap();
+        let worker = Worker {
+            store: Arc::new(store),
+            router: Router::new(&config),
+            hops: std::collections::BTreeMap::new(),
+            courier: outward::courier(&config, None),
+            signers: None,
+            queue: config.queue.clone(),
+            identity: Identity {
+                hostname: config.hostname.clone(),
+                postmaster: config.postmaster.clone(),
+            },
+            events: Events::to("queue", std::io::sink()),
+        };
+        let (sender, commands) = mpsc::unbounded_channel();
+        Self {
+            recorder,
+            worker: Arc::new(worker),
+            schedule: Schedule::new(10_000, 10_000),
+            sender,
+            commands,
+            rng,
+            killed,
+        }
+    }
+
+    /// Something happens.
+    pub(crate) async fn step(&mut self) {
+        match self.rng.u8(..10) {
+            0..4 => {
+                let messages = self.rng.usize(1..7);
+                if self.rng.u8(..6) == 0 {
+                    let faults = [Fault::Flush, Fault::FlushAndCut, Fault::Write, Fault::Create];
+                    self.recorder.fail(faults[self.rng.usize(..4)]);
+                }
+                self.take(messages).await;
+            }
+            4..8 => self.deliver().await,
+            _ => self.compact().await,
+        }
+    }
+
+    /// Mail comes in.
+    async fn take(&mut self, messages: usize) {
+        let mut requests = JoinSet::new();
+        if messages > 1 {
+            self.recorder.hold();
+        }
+        for _ in 0..messages {
+            requests.spawn(self.message());
+            if messages > 1 && !self.recorder.waits() {
+                self.until_held().await;
+            }
+        }
+        self.release().await;
+        self.finish_taking(requests).await;
+        self.recorder.mend();
+    }
+
+    async fn finish_taking(&mut self, mut requests: JoinSet<Option<Queued>>) {
+        let mut taken = Vec::new();
+        while let Some(queued) = requests.join_next().await {
+            taken.extend(queued.unwrap());
+        }
+        taken.sort_by_key(|queued| queued.id);
+        for Queued {
+            id,
+            location,
+            message,
+        } in taken
+        {
+            self.insert(id, location, message);
+        }
+    }
+
+    /// One handover, as [`postern_relay::queue::intake`] does it.
+    fn message(&mut self) -> impl Future<Output = Option<Queued>> + Send + use<> {
+        let id = self.worker.store.new_id();
+        let now = unix_millis(SystemTime::now());
+        let recipients = 1 + self.rng.usize(..3);
+        let length = match self.rng.u8(..40) {
+            // More than the writer's buffer: several writes to one flush.
+            0 => 1_100_000,
+            1 => 20_000,
+            2..10 => 4000,
+            _ => self.rng.usize(10..1200),
+        };
+        let body: Vec<u8> = std::iter::repeat_with(|| self.rng.u8(b' '..b'~'))
+            .take(length)
+            .collect();
+        let message = StoredMessage {
+            envelope: envelope(id, recipients, length),
+            provenance: Provenance::Inside,
+            arrived: now,
+            statuses: vec![
+                Status::Due {
+                    at: now,
+                    attempts: 0,
+                    reply: "".into()
+                };
+                recipients
+            ],
+        };
+        let record = message_record(id, &message, Body::Octets(body.as_slice().into())).unwrap();
+        self.offer(id, message.clone(), body);
+        let (worker, recorder) = (self.worker.clone(), self.recorder.clone());
+        async move {
+            let places = worker.store.append(vec![record]).await.ok()?;
+            recorder.note(Note::Acknowledged(id));
+            Some(Queued {
+                id,
+                location: places[0],
+                message,
+            })
+        }
+    }
+
+    pub(crate) fn offer(&self, id: MessageId, message: StoredMessage, body: Vec<u8>) {
+        self.recorder
+            .note(Note::Offered(id, Arc::new(Offered { message, body })));
+    }
+
+    pub(crate) fn insert(&mut self, id: MessageId, location: Location, message: StoredMessage) {
+        let destination = |address: &str| {
+            let router = &self.worker.router;
+            router.destination(message.provenance, address).unwrap()
+        };
+        let recipients = message.envelope.recipients.iter();
+        let recipients = recipients
+            .zip(message.statuses)
+            .map(|(recipient, status)| (destination(&recipient.address), status));
+        let recipients = recipients.collect();
+        self.schedule
+            .insert(id, location, message.provenance, message.arrived, recipients);
+    }
+
+    /// Mail goes out: of all that is due a part is tried, with all kinds of outcomes.
+    async fn deliver(&mut self) {
+        let later = unix_millis(SystemTime::now()) + 24 * 3_600_000;
+        let mut due: Vec<Job> = std::iter::from_fn(|| self.schedule.next(later)).collect();
+        due.sort_by_key(|job| (job.id, job.to));
+        let likely = [0.2, 0.6, 1.0][self.rng.usize(..3)];
+        let (tried, left): (Vec<_>, Vec<_>) = due.into_iter().partition(|_| self.rng.f64() < likely);
+        for job in left {
+            self.schedule.finish(job.id, job.to, Vec::new());
+        }
+        let Some(last) = tried.len().checked_sub(1) else {
+            return;
+        };
+        if last == 0 && self.rng.u8(..4) == 0 {
+            self.recorder
+                .fail([Fault::Flush, Fault::Write][self.rng.usize(..2)]);
+        }
+        if last > 0 {
+            self.recorder.hold();
+        }
+        let mut attempts = JoinSet::new();
+        for (number, job) in tried.into_iter().enumerate() {
+            // A notification is appended before its outcome: only the last may fail, or batches would hang on time.
+            let fails = number == last && self.rng.bool();
+            attempts.spawn(self.attempt(job, fails));
+            if last > 0 && !self.recorder.waits() {
+                self.until_held().await;
+            }
+        }
+        self.release().await;
+        let mut finished = Vec::new();
+        while !attempts.is_empty() {
+            // The recording of outcomes never gives up; a killed process does.
+            if self.recorder.dead() {
+                attempts.shutdown().await;
+                return;
+            }
+            let patience = Duration::from_millis(500);
+            if let Ok(Some(one)) = tokio::time::timeout(patience, attempts.join_next()).await {
+                finished.push(one.unwrap());
+            }
+        }
+        self.recorder.mend();
+        finished.sort_by_key(|one| (one.job.id, one.job.to));
+        for Finished { job, news, queued } in finished {
+            if let Some(Queued {
+                id,
+                location,
+                message,
+            }) = queued
+            {
+                self.insert(id, location, message);
+            }
+            self.schedule.finish(job.id, job.to, news);
+        }
+    }
+
+    fn attempt(&mut self, job: Job, fails: bool) -> impl Future<Output = Finished> + Send + use<> {
+        let stored = self.worker.store.message(job.location).unwrap();
+        let outcomes: Vec<Tried> = job
+            .recipients
+            .iter()
+            .map(|_| match self.rng.u8(..5) {
+                0 => Tried::Deferred,
+                _ if fails => Tried::Failed,
+                _ => Tried::Delivered,
+            })
+            .collect();
+        let indexes = job.recipients.iter().map(|(index, _)| *index);
+        let results = indexes.zip(outcomes.iter().copied()).collect();
+        self.recorder.note(Note::Tried(job.id, results));
+        let reply = |tried: &Tried| match tried {
+            Tried::Delivered => Outcome::Delivered(Reply::new(250, (2, 0, 0), "taken")),
+            Tried::Deferred => Outcome::Transient(Reply::new(451, (4, 2, 1), "later")),
+            Tried::Failed => Outcome::Permanent(Reply::new(550, (5, 1, 1), "unknown")),
+        };
+        let attempt = Attempt {
+            outcomes: outcomes.iter().map(reply).collect(),
+            host: None,
+            tls: None,
+            proof: None,
+        };
+        let (worker, recorder) = (self.worker.clone(), self.recorder.clone());
+        async move {
+            let id = job.id;
+            let finished = worker
+                .conclude(job, &stored.message, Some(&stored), &attempt)
+                .await;
+            if let Some(dsn) = &finished.queued {
+                let stored = worker.store.message(dsn.location).unwrap();
+                let body = stored.read(0, usize::MAX).unwrap();
+                let message = dsn.message.clone();
+                recorder.note(Note::Offered(dsn.id, Arc::new(Offered { message, body })));
+                recorder.note(Note::Acknowledged(dsn.id));
+            }
+            recorder.note(Note::Recorded(id, finished.news.clone()));
+            finished
+        }
+    }
+
+    /// Segments go, and what still waits in the oldest is carried over, in one batch behind a message.
+    pub(crate) async fn compact(&mut self) {
+        self.recorder.hold();
+        let mut first = JoinSet::new();
+        first.spawn(self.message());
+        self.until_held().await;
+        let tasks = || Handle::current().metrics().num_alive_tasks();
+        let before = tasks();
+        compaction::step(&mut self.schedule, &self.worker, &self.sender);
+        let carried = tasks().saturating_sub(before);
+        if carried > 0 {
+            let segment = self.worker.store.oldest_closed().unwrap();
+            self.recorder.note(Note::Carrying(segment));
+            if self.killed && self.rng.bool() {
+                self.recorder.kill_after(self.rng.usize(1..4));
+            }
+        }
+        // The copies are read one after the other by one thread: when this has been done, all are read.
+        tokio::task::yield_now().await;
+        tokio::task::spawn_blocking(|| ()).await.unwrap();
+        self.release().await;
+        self.finish_taking(first).await;
+        for _ in 0..carried {
+            if let Some(Command::Carried(id, location)) = self.commands.recv().await {
+                self.schedule.carried(id, location);
+            }
+        }
+    }
+
+    /// Waits until the first request has come to its flush, or has ended.
+    async fn until_held(&self) {
+        let tasks = || Handle::current().metrics().num_alive_tasks();
+        while !self.recorder.waits() && !self.recorder.dead() && tasks() > 0 {
+            tokio::task::yield_now().await;
+            std::thread::yield_now();
+        }
+    }
+
+    /// Lets all requests be sent, and then the batches through.
+    async fn release(&self) {
+        for _ in 0..8 {
+            tokio::task::yield_now().await;
+        }
+        self.recorder.release();
+    }
+}
+
+fn envelope(id: MessageId, recipients: usize, length: usize) -> Envelope {
+    let recipient = |index| {
+        let domain = ["example.org", "archive.example"][index % 2];
+        Recipient {
+            address: format!("r{index}.{id}@{domain}"),
+            orcpt: None,
+            notify: None,
+        }
+    };
+    Envelope {
+        trace: id.to_string(),
+        reverse_path: format!("app.{id}@example.org"),
+        recipients: (0..recipients).map(recipient).collect(),
+        ret: None,
+        envid: None,
+        smtputf8: false,
+        require_tls: false,
+        eight_bit: false,
+        peer: "192.0.2.1".into(),
+        helo: "client.example".into(),
+        tls: None,
+        authenticated_user: None,
+        return_path_proven: true,
+        size: length as u64,
+    }
+}

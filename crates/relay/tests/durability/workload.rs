@@ -1,0 +1,110 @@
+//! A run of the spool: messages of all sizes in batches, outcomes of all kinds, compaction, disks that fail, processes
+//! that are killed and started again. The same seed makes the same operations: one batch is let through at a time.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use postern_relay::queue::provenance::Provenance;
+use postern_relay::queue::store::Store;
+use postern_relay::spool::writer::Options;
+use tokio::runtime::Builder;
+
+use crate::ledger::{self, Ledger};
+use crate::log::{Log, Note};
+use crate::process::Process;
+use crate::recorder::Recorder;
+
+/// Small, so that segments close, empty and go within a short run.
+const OPTIONS: Options = Options {
+    segment_octets: 12 << 10,
+    reserve_octets: 0,
+    outcomes_wait: Duration::ZERO,
+};
+
+/// Where the recorded files lie; what they cost does not matter.
+pub(crate) fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() {
+        tempfile::tempdir_in(memory).unwrap()
+    } else {
+        tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+    }
+}
+
+/// Three processes one after the other on a new spool; the first two are killed.
+pub(crate) fn record(seed: u64) -> Log {
+    let directory = scratch();
+    let recorder = Recorder::default();
+    let mut rng = Rng::with_seed(seed);
+    let ledger = Ledger::default();
+    for last in [false, false, true] {
+        if !last {
+            recorder.kill_after(rng.usize(30..120));
+        }
+        let steps = if last { 16 } else { 40 };
+        live(&recorder, directory.path(), &mut rng, &ledger, steps, !last);
+        recorder.revive();
+    }
+    recorder.take()
+}
+
+/// A process that starts on what a power cut left in `directory`, where `ledger` was promised.
+pub(crate) fn record_on(
+    directory: &Path,
+    base: Vec<(String, Arc<Vec<u8>>)>,
+    ledger: &Ledger,
+    rng: &mut Rng,
+) -> Log {
+    let recorder = Recorder::on(base);
+    live(&recorder, directory, rng, ledger, 5, false);
+    recorder.take()
+}
+
+fn live(recorder: &Recorder, directory: &Path, rng: &mut Rng, ledger: &Ledger, steps: usize, killed: bool) {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        // One: what is read in parallel would be appended in any order.
+        .max_blocking_threads(1)
+        .build()
+        .unwrap();
+    // Ids are made of milliseconds, and no process starts as soon after another as here.
+    std::thread::sleep(Duration::from_millis(2));
+    let opened = Store::open_on(
+        directory,
+        recorder.disk(directory),
+        recorder.disk(directory),
+        OPTIONS,
+    );
+    let Ok((store, writer, recovered)) = opened else {
+        assert!(recorder.dead(), "the spool does not open");
+        return recorder.note(Note::Killed);
+    };
+    let mut process = Process::new(recorder.clone(), store, rng.fork(), killed);
+    for (id, live) in &recovered.messages {
+        // A notification that nobody had learned of when its process was killed.
+        if !ledger.knows(*id) && live.message.provenance == Provenance::Own {
+            let body = ledger::read(&recovered, live).unwrap();
+            process.offer(*id, live.message.clone(), body);
+        }
+        process.insert(*id, live.location, live.message.clone());
+    }
+    runtime.block_on(async {
+        // As the queue's manager does when it starts.
+        process.compact().await;
+        for _ in 0..steps {
+            if recorder.dead() {
+                break;
+            }
+            process.step().await;
+        }
+    });
+    if recorder.dead() {
+        recorder.note(Note::Killed);
+    }
+    drop(process);
+    drop(runtime);
+    writer.join().unwrap();
+}

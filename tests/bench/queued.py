@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+"""make bench-queued: what a queue full of waiting mail costs: its start, its memory, and the mail that comes meanwhile.
+
+Writes a spool of messages that are due in twelve hours, starts the relay on it, and sends some mail through it to a
+sink. The same mail goes through an empty queue first. Time and memory are the relay's own figures and the kernel's.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+import pwd
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+import zlib
+
+from load import Sink, free_port, send, wait_for_greeting
+from peers import CONCURRENCY, RELAY_TOML
+
+DOMAIN = "example.org"
+SEGMENT = 64 << 20
+BODY = b"Subject: waits\r\n\r\n" + b"x" * 1000 + b"\r\n"
+
+
+def record(salt, number, now):
+    """A message record as crates/relay/src/spool/record.rs has it."""
+    waits = {"due": {"at": now + 12 * 3600 * 1000, "attempts": 1, "reply": "451 4.4.1 cannot connect"}}
+    envelope = {"trace": f"{number:016x}", "reverse_path": f"sender{number}@example.net", "peer": "192.0.2.1",
+                "recipients": [{"address": f"user{number}@{DOMAIN}"}], "helo": "client.example",
+                "return_path_proven": True, "size": len(BODY)}
+    meta = json.dumps({"envelope": envelope, "provenance": "public", "arrived": now, "statuses": [waits]}).encode()
+    header = struct.pack("<QBxxxIQQ", salt, 1, len(meta), len(BODY), now * 1000 - 10_000_000 + number)
+    header += struct.pack("<I", zlib.crc32(header))
+    return header + meta + BODY + struct.pack("<II", zlib.crc32(meta), zlib.crc32(BODY))
+
+
+def fill(spool, messages):
+    """Writes the segments; returns their octets."""
+    spool.mkdir(parents=True)
+    now, segment, size, total, out = int(time.time() * 1000), 0, SEGMENT, 0, None
+    for number in range(messages):
+        if size >= SEGMENT:
+            segment, salt, size = segment + 1, int.from_bytes(os.urandom(8)), 0
+            out = open(spool / f"{segment:016x}-{salt:016x}.segment", "wb")
+        octets = record(salt, number, now)
+        out.write(octets)
+        size, total = size + len(octets), total + len(octets)
+    if out:
+        out.close()
+    return total
+
+
+@contextlib.contextmanager
+def running(directory, relay, sink):
+    """A relay on `directory`; yields its port, its log and the queue's process id."""
+    nobody, port, log = pwd.getpwnam("nobody"), free_port(), directory / "log"
+    config = RELAY_TOML.format(port=port, sink=sink, domain=DOMAIN, concurrency=CONCURRENCY)
+    (directory / "relay.toml").write_text(config.replace("retry = [60]", "retry = [86400]"))
+    subprocess.run(["chown", "-R", "nobody", directory], check=True)
+    with open(log, "wb") as out:
+        process = subprocess.Popen([relay, "run", "--config", directory / "relay.toml"], stdin=subprocess.DEVNULL,
+                                   stdout=out, stderr=subprocess.STDOUT, user=nobody.pw_uid, extra_groups=[])
+    try:
+        while process.poll() is None and "spool-recovered" not in log.read_text(errors="replace"):
+            time.sleep(0.2)
+        wait_for_greeting(port, process, "the relay", log)
+        children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        queue = next(pid for pid in children if b"\0queue\0" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes())
+        yield port, log, queue
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+
+
+def ask(directory, request):
+    """One request to the control socket: the reply and its milliseconds."""
+    path = next(directory.glob("run/**/control.sock"))
+    with socket.socket(socket.AF_UNIX) as connection:
+        start = time.perf_counter()
+        connection.connect(str(path))
+        connection.sendall(json.dumps({"request": request}).encode() + b"\n")
+        reply = connection.makefile().readline()
+    return json.loads(reply), (time.perf_counter() - start) * 1000
+
+
+def measure(directory, relay, sink, waiting):
+    with running(directory, relay, sink.port) as (port, log, queue):
+        recovered = re.search(r'event (\{.*"spool-recovered".*\})', log.read_text(errors="replace"))
+        started = json.loads(recovered[1])
+        if started["messages"] != waiting:
+            raise SystemExit(f"bench: {started['messages']} messages were recovered, {waiting} were written")
+        status = ask(directory, "status")[1]
+        listing = ask(directory, "queue-list")[1]
+        send(port, sink, 1, 4096, 50, DOMAIN)
+        one, ten = send(port, sink, 1, 4096, 300, DOMAIN), send(port, sink, 10, 4096, 1000, DOMAIN)
+        left = ask(directory, "status")[0]["queue"]["messages"]
+        if left != waiting:
+            raise SystemExit(f"bench: {left} messages wait in the end, {waiting} should")
+        memory = re.search(r"VmHWM:\s+(\d+)", pathlib.Path(f"/proc/{queue}/status").read_text())
+        print(f"{waiting:>9} {started['millis'] / 1000:>8.1f} s {int(memory[1]) / 1024:>8.0f} MiB {status:>8.1f} ms "
+              f"{listing:>8.1f} ms {one[1]:>8.0f}/s {ten[1]:>8.0f}/s", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--relay", type=pathlib.Path, default=pathlib.Path("target/release/postern-relay"))
+    parser.add_argument("--directory", default="/var/tmp", help="where the spools go (default /var/tmp)")
+    parser.add_argument("--messages", type=int, default=1_000_000, help="that wait (default 1000000: 1.6 GB)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="postern-queued-", dir=options.directory) as base, Sink(base) as sink:
+        os.chmod(base, 0o755)
+        relay = shutil.copy(options.relay, base)
+        print(f"{'':>9} {'':>10} {'memory of':>12} {'':>11} {'list the':>11} {'relayed,':>10} {'relayed,':>10}")
+        print(f"{'waiting':>9} {'recovery':>10} {'the queue':>12} {'status':>11} {'oldest':>11} {'1 session':>10} {'10':>10}")
+        for waiting in (0, options.messages):
+            directory = pathlib.Path(base, str(waiting))
+            fill(directory / "state" / "spool", waiting)
+            measure(directory, relay, sink, waiting)
+
+
+if __name__ == "__main__":
+    main()
