@@ -188,7 +188,7 @@ next-hop = \"mailboxes\"
 ",
         sink.address
     )
-    .replace("expire = 20", "expire = 4");
+    .replace("expire = 20", "expire = 12");
     let mut queue = Queue::start(directory.path(), &configuration);
     give(&queue, "inside", "app@example.org", &["x@dead.example"], |_| ()).await;
     queue.wait("a delay", |kind| matches!(kind, EventKind::Deferred { .. }));
@@ -221,7 +221,8 @@ async fn of_mail_that_the_spool_does_not_give_back_the_sender_is_told() {
     let directory = tempfile::tempdir().unwrap();
     // Nobody listens yet, so that it waits.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let configuration = to_lmtp(address).replace("expire = 20", "expire = 4");
+    // Time enough for a slow machine to damage the content before the last attempt.
+    let configuration = to_lmtp(address).replace("expire = 20", "expire = 12");
     let queue = Queue::start(directory.path(), &configuration);
     give(&queue, "inside", "app@example.org", &["user@example.org"], |_| ()).await;
     let segment = std::fs::read_dir(directory.path().join("state/spool"))
