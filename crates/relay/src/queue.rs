@@ -4,6 +4,7 @@
 //! message comes in by [`intake`], waits in the [`schedule`] that the [`manager`] owns, and is tried by a [`job`].
 
 pub mod bounce;
+pub mod change;
 pub mod compaction;
 pub mod config;
 pub mod control;
@@ -12,8 +13,10 @@ pub mod job;
 pub mod mail;
 pub mod manager;
 pub mod outward;
+pub mod page;
 pub mod provenance;
 pub mod reasons;
+pub mod report;
 pub mod router;
 pub mod schedule;
 pub mod store;
@@ -67,6 +70,8 @@ struct Prepared {
     signers: Option<Signers>,
     records: Vec<DkimRecord>,
     sockets: Sockets,
+    /// The user as which the process runs.
+    own_user: u32,
     /// Held until the process ends.
     _lock: File,
 }
@@ -80,6 +85,7 @@ pub fn main(config: Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
     let (signers, records) = signers(&config, &events)?;
     let hops = hop::prepare(&config)?;
     let mta_sts = outward::mta_sts(&config, &events)?;
+    let own_user = nix::unistd::geteuid().as_raw();
     let report = policy(&config, &spool)
         .enforce()
         .context("the sandbox does not stand")?;
@@ -100,6 +106,7 @@ pub fn main(config: Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
         signers,
         records,
         sockets,
+        own_user,
         _lock: lock,
     };
     let result = runtime.block_on(serve(prepared, store, recovered, events, &report.to_string()));
@@ -247,6 +254,7 @@ async fn serve(
         signers,
         records,
         sockets,
+        own_user,
         _lock,
     } = prepared;
     let identity = Identity {
@@ -292,6 +300,7 @@ async fn serve(
             records,
             worker: worker.clone(),
             manager: door.clone(),
+            own_user,
         };
         listeners.spawn(Arc::new(control).serve(UnixListener::from_std(listener)?));
     }

@@ -40,6 +40,20 @@ impl fmt::Display for MessageId {
     }
 }
 
+/// An id as it is written, and nothing else.
+impl std::str::FromStr for MessageId {
+    type Err = BadId;
+    fn from_str(text: &str) -> Result<Self, BadId> {
+        let number = u64::from_str_radix(text, 16).map(Self).ok();
+        number.filter(|id| id.to_string() == text).ok_or(BadId)
+    }
+}
+
+/// Not an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a queue id is 14 hexadecimal digits in lower case, as in `queued as 0656c0aa4c6000`")]
+pub struct BadId;
+
 /// Where a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Location {
@@ -64,13 +78,19 @@ pub struct StoredMessage {
     pub arrived: u64,
     /// How each recipient stood when the record was written, in the envelope's order.
     pub statuses: Vec<Status>,
+    /// Not to be tried until the operator releases it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
 }
 
-/// The JSON part of an outcome record: news of one message's recipients.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The JSON part of an outcome record: news of one message.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredOutcome {
     /// Index of the recipient in the envelope, and how it stands.
     pub recipients: Vec<(u32, Status)>,
+    /// From here on it is held, or is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<bool>,
 }
 
 /// How delivery to one recipient stands.

@@ -147,6 +147,7 @@ fn own_message(
             attempts: 0,
             reply: "".into(),
         }],
+        held: false,
     }
 }
 

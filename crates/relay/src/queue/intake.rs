@@ -106,6 +106,7 @@ impl Intake {
             provenance: self.provenance,
             arrived: now,
             statuses,
+            held: false,
         };
         let store = &self.worker.store;
         let id = store.new_id();

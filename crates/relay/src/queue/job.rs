@@ -14,7 +14,7 @@ use super::bounce::{self, Identity};
 use super::config::Queue;
 use super::router::{Destination, Router};
 use super::schedule::Job;
-use super::store::{Store, message_record, outcome_record};
+use super::store::{Store, outcome_record};
 use super::{mail, reasons};
 use crate::deliver::content::{Content, ContentError};
 use crate::deliver::hop::Hop;
@@ -23,7 +23,7 @@ use crate::dkim::Signers;
 use crate::dsn::Failed;
 use crate::events::{Events, rfc3339_millis, unix_millis};
 use crate::spool::body::Stored;
-use crate::spool::writer::{Body, Record};
+use crate::spool::writer::Record;
 use crate::spool::{Location, MessageId, SpoolError, Status, StoredMessage, StoredOutcome};
 
 /// Wait before the spool is asked again to record what has happened already.
@@ -291,60 +291,27 @@ impl Worker {
         failed: &[Failed],
         now: u64,
     ) -> Option<Queued> {
-        let trace = Some(stored.message.envelope.trace.as_str());
-        let id = job.id.to_string();
-        let warn = |text: String| self.events.emit(trace, Some(&id), EventKind::Warning { text });
-        let dsn = bounce::notification(&self.identity, job.id, stored, failed, now).unwrap_or_else(|error| {
-            warn(format!("no notification could be written: {error}"));
-            None
-        });
-        let dsn = dsn.filter(|(message, _)| {
-            let to = &message.envelope.recipients[0].address;
-            let routed = self.router.destination(message.provenance, to).is_some();
-            if !routed {
-                warn(format!(
-                    "no route for our own notifications leads to {to}; add one from `inside`"
-                ));
-            }
-            routed
-        });
-        let dsn_id = self.store.new_id();
+        let notification = self.notification(job.id, stored, failed, now);
+        let outcome = StoredOutcome {
+            recipients: news.to_vec(),
+            held: None,
+        };
         let mut records: Vec<Record> = Vec::new();
-        if let Some((message, octets)) = &dsn {
-            records.extend(message_record(
-                dsn_id,
-                message,
-                Body::Octets(octets.as_slice().into()),
-            ));
-        }
-        records.extend(outcome_record(
-            job.id,
-            &StoredOutcome {
-                recipients: news.to_vec(),
-            },
-        ));
+        records.extend(notification.as_ref().and_then(|one| one.record().ok()));
+        records.extend(outcome_record(job.id, &outcome));
         let locations = loop {
             match self.store.append(records.clone()).await {
                 Ok(locations) => break locations,
-                Err(error) => warn(format!("an outcome is not recorded yet: {error}")),
+                Err(error) => {
+                    let text = format!("an outcome is not recorded yet: {error}");
+                    let trace = Some(stored.message.envelope.trace.as_str());
+                    self.events
+                        .emit(trace, Some(&job.id.to_string()), EventKind::Warning { text });
+                }
             }
             tokio::time::sleep(RECORD_AGAIN).await;
         };
-        let (message, _) = dsn?;
-        let r#for = message.envelope.recipients[0].address.clone();
-        self.events.emit(
-            trace,
-            Some(&id),
-            EventKind::Dsn {
-                dsn: dsn_id.to_string(),
-                r#for,
-            },
-        );
-        Some(Queued {
-            id: dsn_id,
-            location: *locations.first()?,
-            message,
-        })
+        Some(self.notified(job.id, notification?, *locations.first()?))
     }
 }
 

@@ -4,14 +4,15 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use postern_control::{EventKind, QueueStatus};
+use postern_control::{Change, EventKind, QueueStatus};
 use tokio::sync::{mpsc, oneshot};
 
+use super::change::{Changed, Order};
 use super::job::{Finished, Queued, Worker};
 use super::provenance::Provenance;
 use super::reasons;
 use super::router::{Destination, Router};
-use super::schedule::Schedule;
+use super::schedule::{Entry, New, Schedule, Unready};
 use crate::events::unix_millis;
 use crate::spool::{Location, MessageId, Status, StoredMessage};
 
@@ -32,18 +33,36 @@ pub enum Command {
     Carried(MessageId, Option<Location>),
     /// How the queue stands.
     Status(oneshot::Sender<QueueStatus>),
-    /// The oldest messages, at most so many.
-    List(usize, oneshot::Sender<Listing>),
+    /// The oldest messages behind this id, at most so many.
+    List(Option<MessageId>, usize, oneshot::Sender<Listing>),
+    /// One message.
+    Show(MessageId, oneshot::Sender<Option<Listed>>),
+    /// The operator wants something done with a message.
+    Change(Box<Order>),
+    /// It is done, or could not be.
+    Changed(Box<Changed>),
     /// Start nothing more; answer when all jobs have ended, or their time is over.
     Drain(oneshot::Sender<usize>),
 }
 
 /// The oldest messages.
 pub struct Listing {
-    /// Place, and how the recipients stand, in the envelope's order.
-    pub messages: Vec<(MessageId, Location, Vec<Status>)>,
+    /// In the order of their ids.
+    pub messages: Vec<Listed>,
     /// There are more.
-    pub truncated: bool,
+    pub more: bool,
+}
+
+/// A message in a listing.
+pub struct Listed {
+    /// Its name.
+    pub id: MessageId,
+    /// Its place.
+    pub location: Location,
+    /// Whether it is held.
+    pub held: bool,
+    /// How its recipients stand, and by which next hop they go, in the envelope's order.
+    pub recipients: Vec<(Status, Arc<str>)>,
 }
 
 /// Owner of the schedule.
@@ -53,6 +72,8 @@ pub struct Manager {
     commands: mpsc::UnboundedReceiver<Command>,
     sender: mpsc::UnboundedSender<Command>,
     draining: Option<oneshot::Sender<usize>>,
+    /// Changes of messages that are just being carried over or changed.
+    postponed: Vec<Order>,
 }
 
 impl Manager {
@@ -67,6 +88,7 @@ impl Manager {
                 commands,
                 sender: sender.clone(),
                 draining: None,
+                postponed: Vec::new(),
             },
             sender,
         )
@@ -79,6 +101,7 @@ impl Manager {
             provenance,
             arrived,
             statuses,
+            held,
         } = message;
         let recipients = envelope
             .recipients
@@ -86,8 +109,14 @@ impl Manager {
             .zip(statuses)
             .map(|(recipient, status)| (self.destination(provenance, &recipient.address), status))
             .collect();
-        self.schedule
-            .insert(id, location, provenance, arrived, recipients);
+        let new = New {
+            location,
+            provenance,
+            arrived,
+            held,
+            recipients,
+        };
+        self.schedule.insert(id, new);
     }
 
     fn destination(&self, provenance: Provenance, address: &str) -> Destination {
@@ -172,21 +201,95 @@ impl Manager {
                     self.insert(queued.id, queued.location, queued.message);
                 }
                 if self.schedule.finish(job.id, job.to, news) {
-                    self.worker
-                        .events
-                        .emit(None, Some(&job.id.to_string()), EventKind::Removed);
+                    self.removed(job.id);
                 }
             }
-            Command::Carried(id, location) => self.schedule.carried(id, location),
+            Command::Carried(id, location) => {
+                self.schedule.carried(id, location);
+                self.again();
+            }
             Command::Status(answer) => drop(answer.send(self.status())),
-            Command::List(most, answer) => drop(answer.send(self.list(most))),
+            Command::List(after, most, answer) => drop(answer.send(self.list(after, most))),
+            Command::Show(id, answer) => {
+                let entry = self.schedule.entry(id);
+                drop(answer.send(entry.map(|entry| self.listed(id, entry))));
+            }
+            Command::Change(order) => self.change(*order),
+            Command::Changed(changed) => self.changed(*changed),
             Command::Drain(done) => self.draining = Some(done),
         }
     }
 
+    fn removed(&self, id: MessageId) {
+        self.worker
+            .events
+            .emit(None, Some(&id.to_string()), EventKind::Removed);
+    }
+
+    /// Begins a change, or says why not.
+    fn change(&mut self, order: Order) {
+        let alone = matches!(order.change, Change::Cancel | Change::Bounce);
+        let entry = match self.schedule.begin_change(order.id, alone) {
+            Ok(entry) => entry,
+            Err(Unready::Soon) => return self.postponed.push(order),
+            Err(Unready::Unknown) => {
+                let why = "no such message is in the queue: it may be done already";
+                return drop(order.answer.send(Err(why.into())));
+            }
+            Err(Unready::Tried) => {
+                let why = "it is just being tried; hold it, and cancel it when the attempt has ended";
+                return drop(order.answer.send(Err(why.into())));
+            }
+        };
+        let settled = match (order.change, entry.held) {
+            (Change::Hold, true) | (Change::Release, false) => Some(Ok(())),
+            (Change::Retry, true) => Some(Err("it is held; release it first".to_owned())),
+            (Change::Retry, false) => {
+                let now = unix_millis(SystemTime::now());
+                self.schedule.end_change(order.id, Vec::new(), None);
+                self.schedule.retry(order.id, now);
+                self.worker.tell_change(&order);
+                return drop(order.answer.send(Ok(())));
+            }
+            _ => None,
+        };
+        if let Some(result) = settled {
+            self.schedule.end_change(order.id, Vec::new(), None);
+            return drop(order.answer.send(result));
+        }
+        let (location, waiting) = (entry.location, entry.waiting());
+        let (worker, sender) = (self.worker.clone(), self.sender.clone());
+        tokio::spawn(async move {
+            let changed = worker.change(order, location, waiting).await;
+            let _ = sender.send(Command::Changed(Box::new(changed)));
+        });
+    }
+
+    fn changed(&mut self, changed: Changed) {
+        if let Some(queued) = changed.queued {
+            self.insert(queued.id, queued.location, queued.message);
+        }
+        let id = changed.order.id;
+        if self.schedule.end_change(id, changed.news, changed.held) {
+            self.removed(id);
+        }
+        let _ = changed.order.answer.send(changed.result);
+        self.again();
+    }
+
+    /// A message has come to rest: changes that waited for that.
+    fn again(&mut self) {
+        for order in std::mem::take(&mut self.postponed) {
+            self.change(order);
+        }
+    }
+
     fn status(&self) -> QueueStatus {
-        let waiting = self.schedule.entries().flat_map(|(_, entry)| entry.statuses());
-        let oldest = self.schedule.entries().next().map(|(_, entry)| entry.arrived);
+        let waiting = self
+            .schedule
+            .entries(None)
+            .flat_map(|(_, entry)| entry.statuses());
+        let oldest = self.schedule.entries(None).next().map(|(_, entry)| entry.arrived);
         let now = unix_millis(SystemTime::now());
         QueueStatus {
             messages: self.schedule.len() as u64,
@@ -196,15 +299,32 @@ impl Manager {
         }
     }
 
-    fn list(&self, most: usize) -> Listing {
-        let messages = self
-            .schedule
-            .entries()
+    fn list(&self, after: Option<MessageId>, most: usize) -> Listing {
+        let mut entries = self.schedule.entries(after);
+        let messages = entries
+            .by_ref()
             .take(most)
-            .map(|(id, entry)| (id, entry.location, entry.statuses().cloned().collect()));
+            .map(|(id, entry)| self.listed(id, entry));
         Listing {
             messages: messages.collect(),
-            truncated: self.schedule.len() > most,
+            more: entries.next().is_some(),
+        }
+    }
+
+    fn listed(&self, id: MessageId, entry: &Entry) -> Listed {
+        let next_hop = |to| match self.schedule.destination(to) {
+            Some(destination) => destination.next_hop.clone(),
+            None => "".into(),
+        };
+        Listed {
+            id,
+            location: entry.location,
+            held: entry.held,
+            recipients: entry
+                .recipients()
+                .iter()
+                .map(|(to, status)| (status.clone(), next_hop(*to)))
+                .collect(),
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::ops::Bound;
 
 use super::provenance::Provenance;
 use super::router::Destination;
@@ -21,17 +22,69 @@ pub struct Entry {
     pub provenance: Provenance,
     /// Milliseconds since 1970.
     pub arrived: u64,
+    /// Not to be tried until the operator releases it.
+    pub held: bool,
     recipients: Vec<(DestinationId, Status)>,
     /// Destinations that are being tried.
     busy: Vec<DestinationId>,
     /// Being appended to the spool again; nothing may be tried until that is done.
     carried: bool,
+    /// The operator's change is being recorded; nothing may be tried, nor carried, until that is done.
+    changing: bool,
+}
+
+/// A message to be scheduled.
+#[derive(Debug)]
+pub struct New {
+    /// Where it is.
+    pub location: Location,
+    /// Through which socket it came.
+    pub provenance: Provenance,
+    /// Milliseconds since 1970.
+    pub arrived: u64,
+    /// Not to be tried until the operator releases it.
+    pub held: bool,
+    /// Recipients with their destinations, in the envelope's order.
+    pub recipients: Vec<(Destination, Status)>,
+}
+
+/// Why a change cannot begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unready {
+    /// There is no such message.
+    Unknown,
+    /// It is being carried over or changed: soon.
+    Soon,
+    /// It is being tried.
+    Tried,
 }
 
 impl Entry {
     /// How its recipients stand, in the envelope's order.
     pub fn statuses(&self) -> impl Iterator<Item = &Status> {
         self.recipients.iter().map(|(_, status)| status)
+    }
+
+    /// Recipients with the indexes of their destinations, in the envelope's order.
+    pub fn recipients(&self) -> &[(DestinationId, Status)] {
+        &self.recipients
+    }
+
+    /// Indexes of the recipients that are not done.
+    pub fn waiting(&self) -> Vec<u32> {
+        (0..)
+            .zip(self.statuses())
+            .filter(|(_, status)| !status.is_final())
+            .map(|(index, _)| index)
+            .collect()
+    }
+
+    fn rests(&self) -> bool {
+        !self.carried && !self.changing
+    }
+
+    fn octets(&self) -> u64 {
+        self.location.body_length + u64::from(self.location.meta_length)
     }
 }
 
@@ -68,6 +121,7 @@ pub struct Schedule {
     lanes: Vec<Lane>,
     names: HashMap<Destination, DestinationId>,
     by_segment: BTreeMap<u64, BTreeSet<MessageId>>,
+    octets: u64,
     active: usize,
     per_destination: usize,
     total: usize,
@@ -83,34 +137,35 @@ impl Schedule {
             lanes: Vec::new(),
             names: HashMap::new(),
             by_segment: BTreeMap::new(),
+            octets: 0,
             active: 0,
             per_destination,
             total,
         }
     }
 
-    /// Takes a message; its recipients with their destinations, in the envelope's order.
-    pub fn insert(
-        &mut self,
-        id: MessageId,
-        location: Location,
-        provenance: Provenance,
-        arrived: u64,
-        recipients: Vec<(Destination, Status)>,
-    ) {
-        let recipients: Vec<_> = recipients
+    /// Takes a message.
+    pub fn insert(&mut self, id: MessageId, new: New) {
+        let recipients: Vec<_> = new
+            .recipients
             .into_iter()
             .map(|(to, status)| (self.lane(to), status))
             .collect();
-        self.by_segment.entry(location.segment).or_default().insert(id);
+        self.by_segment
+            .entry(new.location.segment)
+            .or_default()
+            .insert(id);
         let entry = Entry {
-            location,
-            provenance,
-            arrived,
+            location: new.location,
+            provenance: new.provenance,
+            arrived: new.arrived,
+            held: new.held,
             recipients,
             busy: Vec::new(),
             carried: false,
+            changing: false,
         };
+        self.octets += entry.octets();
         for to in entry.destinations() {
             self.due.extend(entry.next(to).map(|at| Reverse((at, id, to))));
         }
@@ -150,7 +205,7 @@ impl Schedule {
             let entry = self
                 .entries
                 .get_mut(&id)
-                .filter(|entry| !entry.carried && !entry.busy.contains(&to));
+                .filter(|entry| entry.rests() && !entry.held && !entry.busy.contains(&to));
             let recipients = entry.as_ref().map_or(Vec::new(), |entry| entry.due(to, now));
             let (Some(entry), false) = (entry, recipients.is_empty()) else {
                 // It has been dealt with meanwhile: its place goes to the next that waits.
@@ -207,10 +262,21 @@ impl Schedule {
                 self.released.push_back((waiting, to));
             }
         }
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.busy.retain(|busy| *busy != to);
+        }
+        let done = self.update(id, news);
+        if let Some(entry) = self.entries.get(&id).filter(|entry| !entry.held) {
+            self.due.extend(entry.next(to).map(|at| Reverse((at, id, to))));
+        }
+        done
+    }
+
+    /// Takes news of a message. True where it is done and forgotten.
+    fn update(&mut self, id: MessageId, news: Vec<(u32, Status)>) -> bool {
         let Some(entry) = self.entries.get_mut(&id) else {
             return false;
         };
-        entry.busy.retain(|busy| *busy != to);
         for (index, status) in news {
             if let Some((_, known)) = entry.recipients.get_mut(index as usize) {
                 known.update(status);
@@ -218,12 +284,60 @@ impl Schedule {
         }
         if entry.statuses().all(Status::is_final) {
             let segment = entry.location.segment;
+            self.octets -= entry.octets();
             self.entries.remove(&id);
             self.leave(segment, id);
             return true;
         }
-        self.due.extend(entry.next(to).map(|at| Reverse((at, id, to))));
         false
+    }
+
+    /// Notes when a message is due, for all its destinations.
+    fn remember(&mut self, id: MessageId) {
+        let Some(entry) = self.entries.get(&id).filter(|entry| !entry.held) else {
+            return;
+        };
+        for to in entry.destinations() {
+            if !entry.busy.contains(&to) {
+                self.due.extend(entry.next(to).map(|at| Reverse((at, id, to))));
+            }
+        }
+    }
+
+    /// Begins a change by the operator. `alone`: not while it is being tried.
+    pub fn begin_change(&mut self, id: MessageId, alone: bool) -> Result<&Entry, Unready> {
+        let entry = self.entries.get_mut(&id).ok_or(Unready::Unknown)?;
+        if !entry.rests() {
+            return Err(Unready::Soon);
+        }
+        if alone && !entry.busy.is_empty() {
+            return Err(Unready::Tried);
+        }
+        entry.changing = true;
+        Ok(entry)
+    }
+
+    /// The change has ended with these news; `held` where that changed. True where the message is done and forgotten.
+    pub fn end_change(&mut self, id: MessageId, news: Vec<(u32, Status)>, held: Option<bool>) -> bool {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.changing = false;
+            entry.held = held.unwrap_or(entry.held);
+        }
+        let done = self.update(id, news);
+        self.remember(id);
+        done
+    }
+
+    /// What waits for a later time is due now. Not recorded: after a restart the old time counts.
+    pub fn retry(&mut self, id: MessageId, now: u64) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            for (_, status) in &mut entry.recipients {
+                if let Status::Due { at, .. } = status {
+                    *at = now.min(*at);
+                }
+            }
+        }
+        self.remember(id);
     }
 
     /// Messages whose record is in `segment`.
@@ -239,7 +353,7 @@ impl Schedule {
     /// Begins to carry a message over; `None` while it is being tried or carried.
     pub fn carry(&mut self, id: MessageId) -> Option<&Entry> {
         let entry = self.entries.get_mut(&id)?;
-        if entry.carried || !entry.busy.is_empty() {
+        if !entry.rests() || !entry.busy.is_empty() {
             return None;
         }
         entry.carried = true;
@@ -253,13 +367,11 @@ impl Schedule {
         };
         entry.carried = false;
         let old = entry.location.segment;
-        if let Some(location) = location {
-            entry.location = location;
-        }
+        self.octets -= entry.octets();
+        entry.location = location.unwrap_or(entry.location);
+        self.octets += entry.octets();
         let new = entry.location.segment;
-        for to in entry.destinations() {
-            self.due.extend(entry.next(to).map(|at| Reverse((at, id, to))));
-        }
+        self.remember(id);
         if new != old {
             self.leave(old, id);
             self.by_segment.entry(new).or_default().insert(id);
@@ -275,9 +387,27 @@ impl Schedule {
         }
     }
 
-    /// Messages by id, oldest first.
-    pub fn entries(&self) -> impl Iterator<Item = (MessageId, &Entry)> {
-        self.entries.iter().map(|(id, entry)| (*id, entry))
+    /// Messages by id, oldest first; only those behind `after`.
+    pub fn entries(&self, after: Option<MessageId>) -> impl Iterator<Item = (MessageId, &Entry)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.entries
+            .range((from, Bound::Unbounded))
+            .map(|(id, entry)| (*id, entry))
+    }
+
+    /// One message.
+    pub fn entry(&self, id: MessageId) -> Option<&Entry> {
+        self.entries.get(&id)
+    }
+
+    /// The destination of this index.
+    pub fn destination(&self, to: DestinationId) -> Option<&Destination> {
+        self.lanes.get(to.0 as usize).map(|lane| &lane.destination)
+    }
+
+    /// Octets that the records of all messages take up in the spool.
+    pub fn octets(&self) -> u64 {
+        self.octets
     }
 
     /// Number of messages.

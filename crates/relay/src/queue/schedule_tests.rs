@@ -28,7 +28,14 @@ fn place(segment: u64) -> Location {
 }
 
 fn insert(schedule: &mut Schedule, id: u64, recipients: Vec<(Destination, Status)>) {
-    schedule.insert(MessageId(id), place(id), Provenance::Inside, 0, recipients);
+    let new = New {
+        location: place(id),
+        provenance: Provenance::Inside,
+        arrived: 0,
+        held: false,
+        recipients,
+    };
+    schedule.insert(MessageId(id), new);
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod mta_sts;
 mod names;
 mod notify;
 mod outward;
+mod operator;
 mod process;
 mod require_tls;
 mod sink;
