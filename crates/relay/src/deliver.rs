@@ -63,6 +63,19 @@ pub struct Attempt {
     pub tls: Option<String>,
     /// How the host proved itself; absent where none was reached.
     pub proof: Option<Proof>,
+    /// What it says about the destination.
+    pub contact: Contact,
+}
+
+/// What an attempt says about its destination, beside the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contact {
+    /// Nobody was asked.
+    None,
+    /// No host could be talked to, or one refused all mail alike: at its greeting, at EHLO, at MAIL, or with 421.
+    Failed,
+    /// A host looked at the message's recipients.
+    Made,
 }
 
 impl Attempt {
@@ -73,7 +86,14 @@ impl Attempt {
             host: None,
             tls: None,
             proof: None,
+            contact: Contact::Failed,
         }
+    }
+
+    /// The destination is unreachable for any mail, for now.
+    pub fn is_unreachable(&self) -> bool {
+        let transient = |outcome: &Outcome| matches!(outcome, Outcome::Transient(_));
+        self.contact == Contact::Failed && self.outcomes.iter().all(transient)
     }
 }
 
@@ -207,16 +227,12 @@ impl Courier {
                 }
                 Err(unusable) => return Err(unusable.outcome()),
                 // Another host may promise what this one does not (RFC 8689 4.2.1).
-                Ok((outcomes, _)) if envelope.require_tls && is_unpromised(&outcomes) => {
+                Ok(answers) if envelope.require_tls && is_unpromised(&answers.outcomes) => {
                     return Err(Outcome::Permanent(replies::next_hop_without_require_tls()));
                 }
-                Ok((outcomes, tls)) => {
-                    return Ok(Attempt {
-                        outcomes,
-                        host: Some(format!("{} ({})", host.name(), to.ip())),
-                        proof: Some(tls.as_ref().map_or(Proof::None, |_| demand.proof)),
-                        tls,
-                    });
+                Ok(answers) => {
+                    let proof = answers.tls.as_ref().map_or(Proof::None, |_| demand.proof);
+                    return Ok(answers.attempt(format!("{} ({})", host.name(), to.ip()), proof));
                 }
             }
         }
@@ -248,12 +264,7 @@ impl Courier {
             host: &name,
         };
         match exchange.run(stream, envelope.clone(), content).await {
-            Ok((outcomes, tls)) => Attempt {
-                outcomes,
-                host: Some(name),
-                tls,
-                proof: Some(Proof::None),
-            },
+            Ok(answers) => answers.attempt(name, Proof::None),
             Err(unusable) => {
                 let outcome = unusable.outcome();
                 Attempt::all(&envelope, &Outcome::Transient(outcome.reply().clone()))

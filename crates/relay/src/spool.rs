@@ -81,6 +81,9 @@ pub struct StoredMessage {
     /// Not to be tried until the operator releases it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub held: bool,
+    /// Mass mail by its header or its recipients.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bulk: bool,
 }
 
 /// The JSON part of an outcome record: news of one message.

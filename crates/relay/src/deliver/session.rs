@@ -15,6 +15,8 @@ use tokio_rustls::TlsConnector;
 
 use super::content::Content;
 use super::hop::Handshake;
+use super::policy::Proof;
+use super::{Attempt, Contact};
 use crate::queue::reasons;
 
 const REPLY: Duration = Duration::from_mins(5);
@@ -64,8 +66,41 @@ impl Unusable {
     }
 }
 
-/// Outcomes of a transaction, and how it was encrypted.
-pub type Answers = (Vec<Outcome>, Option<String>);
+/// What came of a transaction.
+pub struct Answers {
+    /// For each recipient.
+    pub outcomes: Vec<Outcome>,
+    /// Version and cipher; absent in clear.
+    pub tls: Option<String>,
+    /// Whether the host took MAIL, and did not close on us.
+    pub heard: bool,
+}
+
+impl Answers {
+    fn new(outcomes: Vec<Outcome>, connection: &Connection) -> Self {
+        let closed = |outcome: &Outcome| outcome.reply().code.value() == 421;
+        Self {
+            heard: connection.session.mail_accepted() && !outcomes.iter().any(closed),
+            outcomes,
+            tls: connection.tls.clone(),
+        }
+    }
+
+    /// As an attempt at `host`, which proved itself so.
+    pub fn attempt(self, host: String, proof: Proof) -> Attempt {
+        Attempt {
+            outcomes: self.outcomes,
+            host: Some(host),
+            tls: self.tls,
+            proof: Some(proof),
+            contact: if self.heard {
+                Contact::Made
+            } else {
+                Contact::Failed
+            },
+        }
+    }
+}
 
 struct Connection {
     stream: Stream,
@@ -88,9 +123,9 @@ impl Exchange<'_> {
         };
         match self.steps(&mut connection, envelope, content).await {
             Ok(outcomes) => {
-                let tls = connection.tls.clone();
+                let answers = Answers::new(outcomes, &connection);
                 tokio::spawn(tokio::time::timeout(GOODBYE, goodbye(connection)));
-                Ok((outcomes, tls))
+                Ok(answers)
             }
             Err(unusable) => {
                 // Of a transaction under way some recipients may have their answer already.
@@ -98,7 +133,7 @@ impl Exchange<'_> {
                 if outcomes.is_empty() {
                     Err(unusable)
                 } else {
-                    Ok((outcomes, connection.tls))
+                    Ok(Answers::new(outcomes, &connection))
                 }
             }
         }

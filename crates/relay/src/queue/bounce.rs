@@ -148,6 +148,7 @@ fn own_message(
             reply: "".into(),
         }],
         held: false,
+        bulk: false,
     }
 }
 

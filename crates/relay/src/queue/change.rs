@@ -35,8 +35,10 @@ pub struct Order {
 
 /// A change that is on disk, or could not be made.
 pub struct Changed {
-    /// What was asked for.
-    pub order: Order,
+    /// Of which message.
+    pub id: MessageId,
+    /// What was asked for; absent where time did it.
+    pub order: Option<Order>,
     /// How recipients stand now.
     pub news: Vec<(u32, Status)>,
     /// Whether it is held now, where that changed.
@@ -67,7 +69,8 @@ impl Worker {
             Ok(queued) => {
                 self.tell_change(&order);
                 Changed {
-                    order,
+                    id: order.id,
+                    order: Some(order),
                     news,
                     held,
                     queued,
@@ -75,7 +78,8 @@ impl Worker {
                 }
             }
             Err(error) => Changed {
-                order,
+                id: order.id,
+                order: Some(order),
                 news: Vec::new(),
                 held: None,
                 queued: None,

@@ -129,6 +129,13 @@ pub struct Queue {
 }
 
 impl Queue {
+    /// Milliseconds to wait after so many failures in a row and one more.
+    pub fn wait(&self, failures: u32) -> u64 {
+        let last = self.retry.len().saturating_sub(1);
+        let step = usize::try_from(failures).map_or(last, |step| step.min(last));
+        self.retry.get(step).copied().unwrap_or(3600).saturating_mul(1000)
+    }
+
     /// Milliseconds of the longest wait between two attempts.
     pub fn longest_wait(&self) -> u64 {
         let seconds = self.retry.iter().max().copied().unwrap_or(3600);

@@ -1,6 +1,7 @@
 //! Intake: takes handovers from smtpd, refuses what has no route or no room, and answers after stable storage.
 
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -12,12 +13,16 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::job::{Queued, Worker};
 use super::mail;
 use super::manager::Command;
+use super::priority;
 use super::provenance::Provenance;
 use super::store::message_record;
 use crate::events::unix_millis;
 use crate::handover::{Connection, Listener, Received, Reply};
 use crate::spool::writer::{AppendError, Body};
 use crate::spool::{Status, StoredMessage};
+
+/// Octets in which fields that mark mass mail are looked for.
+const HEADER: usize = 64 << 10;
 
 /// Takes what comes through one handover socket.
 pub struct Intake {
@@ -96,8 +101,10 @@ impl Intake {
             reply: "".into(),
         };
         let statuses = vec![due; envelope.recipients.len()];
+        let file = Arc::new(File::from(message));
+        let bulk = priority::is_bulk(&header(&file), envelope.recipients.len());
         let body = Body::File {
-            file: Arc::new(File::from(message)),
+            file,
             offset: 0,
             length: envelope.size,
         };
@@ -107,6 +114,7 @@ impl Intake {
             arrived: now,
             statuses,
             held: false,
+            bulk,
         };
         let store = &self.worker.store;
         let id = store.new_id();
@@ -148,6 +156,14 @@ impl Intake {
         })));
         Reply::Queued { id: id.to_string() }
     }
+}
+
+/// The beginning of the message; what cannot be read is empty, and found out when it is written to the spool.
+fn header(message: &File) -> Vec<u8> {
+    let mut octets = vec![0; HEADER];
+    let read = message.read_at(&mut octets, 0).unwrap_or(0);
+    octets.truncate(read);
+    octets
 }
 
 fn refused(reply: &SmtpReply) -> Reply {

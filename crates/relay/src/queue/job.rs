@@ -13,12 +13,12 @@ use postern_smtp::reply::Reply;
 use super::bounce::{self, Identity};
 use super::config::Queue;
 use super::router::{Destination, Router};
-use super::schedule::Job;
+use super::schedule::{Job, Reach};
 use super::store::{Store, outcome_record};
 use super::{mail, reasons};
 use crate::deliver::content::{Content, ContentError};
 use crate::deliver::hop::Hop;
-use crate::deliver::{Attempt, Courier};
+use crate::deliver::{Attempt, Contact, Courier};
 use crate::dkim::Signers;
 use crate::dsn::Failed;
 use crate::events::{Events, rfc3339_millis, unix_millis};
@@ -67,6 +67,8 @@ pub struct Finished {
     pub news: Vec<(u32, Status)>,
     /// The notification that came of it.
     pub queued: Option<Queued>,
+    /// Whether the destination was reached.
+    pub reach: Reach,
 }
 
 /// Why a message cannot be sent now.
@@ -103,6 +105,7 @@ impl Worker {
                     host: None,
                     tls: None,
                     proof: None,
+                    contact: Contact::None,
                 };
                 return self.conclude(job, &stored, &attempt).await;
             }
@@ -129,6 +132,7 @@ impl Worker {
                     host: None,
                     tls: None,
                     proof: None,
+                    contact: Contact::None,
                 }
             }
         };
@@ -177,7 +181,7 @@ impl Worker {
         );
         let now = unix_millis(SystemTime::now());
         let status = |attempts: u32| {
-            self.again(job.arrived, attempts, reply, now)
+            self.again(job.arrived, attempts, attempts, reply, now)
                 .unwrap_or(Status::Failed)
         };
         let news = job
@@ -189,17 +193,14 @@ impl Worker {
             job,
             news,
             queued: None,
+            reach: Reach::Unknown,
         }
     }
 
-    /// When a recipient is tried again after a transient failure; `None` when its time has run out and it was tried as
-    /// often as there are waiting times.
-    fn again(&self, arrived: u64, attempts: u32, reply: &Reply, now: u64) -> Option<Status> {
-        let step = usize::try_from(attempts)
-            .unwrap_or(usize::MAX)
-            .min(self.queue.retry.len().saturating_sub(1));
-        let wait = self.queue.retry.get(step).copied().unwrap_or(3600);
-        let at = now + wait * 1000;
+    /// When a recipient is tried again after a transient failure: `step` is how often in a row it failed, or its
+    /// destination did. `None` when its time has run out and it was tried as often as there are waiting times.
+    fn again(&self, arrived: u64, attempts: u32, step: u32, reply: &Reply, now: u64) -> Option<Status> {
+        let at = now + self.queue.wait(step);
         let text = reply.to_string().into();
         let in_time = at <= arrived.saturating_add(self.queue.expire.saturating_mul(1000));
         let tried_little = (attempts as usize) + 1 < self.queue.retry.len();
@@ -212,6 +213,7 @@ impl Worker {
 
     async fn conclude(&self, job: Job, stored: &Stored, attempt: &Attempt) -> Finished {
         let now = unix_millis(SystemTime::now());
+        let unreachable = attempt.is_unreachable();
         let mut news = Vec::new();
         let mut failed = Vec::new();
         for ((index, attempts), outcome) in job.recipients.iter().zip(&attempt.outcomes) {
@@ -221,10 +223,14 @@ impl Worker {
             let (status, expired) = match outcome {
                 Outcome::Delivered(_) => (Status::Delivered, false),
                 Outcome::Permanent(_) => (Status::Failed, false),
-                Outcome::Transient(reply) => match self.again(job.arrived, *attempts, reply, now) {
-                    Some(status) => (status, false),
-                    None => (Status::Failed, true),
-                },
+                Outcome::Transient(reply) => {
+                    // All its mail waits for the destination alike.
+                    let step = if unreachable { job.failures } else { *attempts };
+                    match self.again(job.arrived, *attempts, step, reply, now) {
+                        Some(status) => (status, false),
+                        None => (Status::Failed, true),
+                    }
+                }
             };
             self.tell(&job, stored, attempt, &recipient.address, outcome, &status);
             if status == Status::Failed && bounce::wants_failure(recipient) {
@@ -244,7 +250,20 @@ impl Worker {
             news.push((*index, status));
         }
         let queued = self.record(&job, stored, &news, &failed, now).await;
-        Finished { job, news, queued }
+        let reach = match (attempt.outcomes.first(), attempt.contact) {
+            (Some(outcome), _) if unreachable => {
+                let reply = outcome.reply().to_string().into();
+                Reach::Unreachable(reply, now + self.queue.wait(job.failures))
+            }
+            (_, Contact::Made) => Reach::Reached,
+            _ => Reach::Unknown,
+        };
+        Finished {
+            job,
+            news,
+            queued,
+            reach,
+        }
     }
 
     fn tell(

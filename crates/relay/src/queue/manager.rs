@@ -1,6 +1,8 @@
 //! The manager: one task owns the schedule. It starts jobs when they are due and a place is free, takes their
 //! results, and keeps the spool small.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -13,6 +15,7 @@ use super::provenance::Provenance;
 use super::reasons;
 use super::router::{Destination, Router};
 use super::schedule::{Entry, New, Schedule, Unready};
+use super::{notice, priority};
 use crate::events::unix_millis;
 use crate::spool::{Location, MessageId, Status, StoredMessage};
 
@@ -74,6 +77,8 @@ pub struct Manager {
     draining: Option<oneshot::Sender<usize>>,
     /// Changes of messages that are just being carried over or changed.
     postponed: Vec<Order>,
+    /// When to look whether the time of a message has run out.
+    looks: BinaryHeap<Reverse<(u64, MessageId)>>,
 }
 
 impl Manager {
@@ -89,6 +94,7 @@ impl Manager {
                 sender: sender.clone(),
                 draining: None,
                 postponed: Vec::new(),
+                looks: BinaryHeap::new(),
             },
             sender,
         )
@@ -102,6 +108,7 @@ impl Manager {
             arrived,
             statuses,
             held,
+            bulk,
         } = message;
         let recipients = envelope
             .recipients
@@ -114,8 +121,14 @@ impl Manager {
             provenance,
             arrived,
             held,
+            bulk,
+            sender: priority::sender(envelope.authenticated_user.as_deref(), &envelope.reverse_path),
             recipients,
         };
+        self.looks.push(Reverse((
+            arrived + self.worker.queue.expire.saturating_mul(1000),
+            id,
+        )));
         self.schedule.insert(id, new);
     }
 
@@ -140,6 +153,7 @@ impl Manager {
             last = now;
             if self.draining.is_none() {
                 self.start(now);
+                self.look(now);
             } else {
                 let until = *deadline.get_or_insert_with(|| tokio::time::Instant::now() + DRAIN);
                 if self.schedule.active() == 0 || tokio::time::Instant::now() >= until {
@@ -147,10 +161,9 @@ impl Manager {
                     return;
                 }
             }
-            let due = self
-                .schedule
-                .next_due()
-                .map_or(60_000, |at| at.saturating_sub(now).clamp(1, 60_000));
+            let look = self.looks.peek().map(|Reverse((at, _))| *at);
+            let due = self.schedule.next_due().into_iter().chain(look).min();
+            let due = due.map_or(60_000, |at| at.saturating_sub(now).clamp(1, 60_000));
             // Places that become free come with a command, so a full schedule need not be looked at again and again.
             let full = self.schedule.active() >= SESSIONS;
             let wake = Duration::from_millis(if full || self.draining.is_some() {
@@ -196,11 +209,16 @@ impl Manager {
                 self.insert(id, location, message);
             }
             Command::Finished(finished) => {
-                let Finished { job, news, queued } = *finished;
+                let Finished {
+                    job,
+                    news,
+                    queued,
+                    reach,
+                } = *finished;
                 if let Some(queued) = queued {
                     self.insert(queued.id, queued.location, queued.message);
                 }
-                if self.schedule.finish(job.id, job.to, news) {
+                if self.schedule.finish(job.id, job.to, news, &reach) {
                     self.removed(job.id);
                 }
             }
@@ -217,6 +235,32 @@ impl Manager {
             Command::Change(order) => self.change(*order),
             Command::Changed(changed) => self.changed(*changed),
             Command::Drain(done) => self.draining = Some(done),
+        }
+    }
+
+    /// Looks at messages whose time may have run out.
+    fn look(&mut self, now: u64) {
+        while let Some(Reverse((at, id))) = self.looks.peek().copied()
+            && at <= now
+        {
+            self.looks.pop();
+            let Some(entry) = self.schedule.entry(id) else {
+                continue;
+            };
+            self.looks
+                .push(Reverse((now + self.worker.queue.longest_wait(), id)));
+            let expired = notice::expired(&self.schedule, entry, self.worker.queue.retry.len());
+            if expired.is_empty() || entry.held {
+                continue;
+            }
+            if let Ok(entry) = self.schedule.begin_change(id, true) {
+                let location = entry.location;
+                let (worker, sender) = (self.worker.clone(), self.sender.clone());
+                tokio::spawn(async move {
+                    let changed = worker.expire(id, location, expired, now).await;
+                    let _ = sender.send(Command::Changed(Box::new(changed)));
+                });
+            }
         }
     }
 
@@ -269,11 +313,13 @@ impl Manager {
         if let Some(queued) = changed.queued {
             self.insert(queued.id, queued.location, queued.message);
         }
-        let id = changed.order.id;
+        let id = changed.id;
         if self.schedule.end_change(id, changed.news, changed.held) {
             self.removed(id);
         }
-        let _ = changed.order.answer.send(changed.result);
+        if let Some(order) = changed.order {
+            let _ = order.answer.send(changed.result);
+        }
         self.again();
     }
 
@@ -312,10 +358,7 @@ impl Manager {
     }
 
     fn listed(&self, id: MessageId, entry: &Entry) -> Listed {
-        let next_hop = |to| match self.schedule.destination(to) {
-            Some(destination) => destination.next_hop.clone(),
-            None => "".into(),
-        };
+        let next_hop = |to| self.schedule.destination(to).next_hop.clone();
         Listed {
             id,
             location: entry.location,

@@ -45,6 +45,7 @@ fn stored(recipients: usize) -> StoredMessage {
             recipients
         ],
         held: false,
+        bulk: false,
     }
 }
 

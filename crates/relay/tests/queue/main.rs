@@ -7,6 +7,7 @@
 
 mod crash;
 mod dane;
+mod destination;
 mod disk;
 mod mta_sts;
 mod names;

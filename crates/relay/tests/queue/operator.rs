@@ -14,7 +14,7 @@ use crate::sink::Sink;
 const MESSAGE: &[u8] = b"From: <a@a.example>\r\nSubject: Hello\r\n\r\nHi.\r\n";
 
 /// `far.example` by a host that can be made to answer later, `example.org` by a store that answers.
-fn configuration(far: SocketAddr, store: &Sink) -> String {
+pub(crate) fn configuration(far: SocketAddr, store: &Sink) -> String {
     format!(
         "{}
 [next-hop.far]
