@@ -19,6 +19,7 @@ pub mod mta_sts;
 pub mod mx;
 pub mod policy;
 pub mod session;
+pub mod shelf;
 pub mod tls;
 
 use std::net::{IpAddr, SocketAddr};
@@ -31,11 +32,13 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::queue::config::LmtpSocket;
 use crate::queue::reasons;
+use crate::queue::router::Destination;
 use content::Content;
 use hop::{Encryption, Hop};
 use mx::{Host, Mx};
 use policy::{Demand, Policies, Proof, Question};
 use session::{Exchange, Stream};
+use shelf::{Kept, Shelf};
 
 /// Addresses that one attempt tries at most; RFC 5321 5.1 asks for two at least.
 const MAX_ADDRESSES: usize = 8;
@@ -50,10 +53,12 @@ pub struct Courier {
     pub mx: Mx,
     /// Know how hosts must prove themselves.
     pub policies: Policies,
+    /// Sessions for the next message.
+    pub shelf: Shelf,
 }
 
 /// How an attempt ended.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Attempt {
     /// For each recipient, in the envelope's order.
     pub outcomes: Vec<Outcome>,
@@ -65,6 +70,8 @@ pub struct Attempt {
     pub proof: Option<Proof>,
     /// What it says about the destination.
     pub contact: Contact,
+    /// The session, where it can take another message.
+    pub session: Option<Kept>,
 }
 
 /// What an attempt says about its destination, beside the message.
@@ -87,6 +94,7 @@ impl Attempt {
             tls: None,
             proof: None,
             contact: Contact::Failed,
+            session: None,
         }
     }
 
@@ -106,8 +114,41 @@ struct Way<'a> {
 }
 
 impl Courier {
-    /// Tries to deliver. `domain` is that of the recipients; a fixed hop does not look at it.
-    pub async fn attempt(&self, hop: &Hop, domain: &str, envelope: Envelope, content: &Content) -> Attempt {
+    /// Tries to deliver, over a session that has just delivered to this destination where there is one. A message that asks for
+    /// more encryption than others, or for less, has its own connection: what was good enough for one is not for the other.
+    pub async fn attempt(
+        &self,
+        hop: &Hop,
+        destination: &Destination,
+        envelope: Envelope,
+        content: &Content,
+    ) -> Attempt {
+        if envelope.require_tls || content.waives_tls() {
+            let mut attempt = self.anew(hop, &destination.domain, envelope, content).await;
+            if let Some(kept) = attempt.session.take() {
+                kept.connection.end();
+            }
+            return attempt;
+        }
+        let mut again = None;
+        while let Some(kept) = self.shelf.take(destination).await {
+            again = kept.deliver(envelope.clone(), content).await;
+            if again.is_some() {
+                break;
+            }
+        }
+        let mut attempt = match again {
+            Some(attempt) => attempt,
+            None => self.anew(hop, &destination.domain, envelope, content).await,
+        };
+        if let Some(kept) = attempt.session.take() {
+            self.shelf.put(destination, kept);
+        }
+        attempt
+    }
+
+    /// Over a new connection. `domain` is that of the recipients; a fixed hop does not look at it.
+    async fn anew(&self, hop: &Hop, domain: &str, envelope: Envelope, content: &Content) -> Attempt {
         let fixed = matches!(hop, Hop::Smtp { .. });
         let (hosts, way) = match hop {
             Hop::Lmtp(socket) => return self.lmtp(socket, envelope, content).await,
@@ -232,7 +273,7 @@ impl Courier {
                 }
                 Ok(answers) => {
                     let proof = answers.tls.as_ref().map_or(Proof::None, |_| demand.proof);
-                    return Ok(answers.attempt(format!("{} ({})", host.name(), to.ip()), proof));
+                    return Ok(answers.attempt(format!("{} ({})", host.name(), to.ip()), proof, 1));
                 }
             }
         }
@@ -264,7 +305,7 @@ impl Courier {
             host: &name,
         };
         match exchange.run(stream, envelope.clone(), content).await {
-            Ok(answers) => answers.attempt(name, Proof::None),
+            Ok(answers) => answers.attempt(name, Proof::None, 1),
             Err(unusable) => {
                 let outcome = unusable.outcome();
                 Attempt::all(&envelope, &Outcome::Transient(outcome.reply().clone()))

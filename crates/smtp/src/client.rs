@@ -138,6 +138,16 @@ impl Session {
         self.mail_accepted
     }
 
+    /// Whether another transaction can begin, if need be after RSET.
+    pub fn is_ready(&self) -> bool {
+        matches!(self.state, State::Ready | State::Reset)
+    }
+
+    /// What it was made with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// Whether the session is encrypted.
     pub fn is_encrypted(&self) -> bool {
         self.encrypted

@@ -106,6 +106,7 @@ impl Worker {
                     tls: None,
                     proof: None,
                     contact: Contact::None,
+                    session: None,
                 };
                 return self.conclude(job, &stored, &attempt).await;
             }
@@ -118,7 +119,7 @@ impl Worker {
         ) {
             (Ok(envelope), Some(hop)) => {
                 self.courier
-                    .attempt(hop, &job.destination.domain, envelope, &content)
+                    .attempt(hop, &job.destination, envelope, &content)
                     .await
             }
             (Ok(envelope), None) => Attempt::all(
@@ -133,6 +134,7 @@ impl Worker {
                     tls: None,
                     proof: None,
                     contact: Contact::None,
+                    session: None,
                 }
             }
         };

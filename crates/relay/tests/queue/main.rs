@@ -16,5 +16,6 @@ mod outward;
 mod operator;
 mod process;
 mod require_tls;
+mod sessions;
 mod sink;
 mod tls;

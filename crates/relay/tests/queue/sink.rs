@@ -1,9 +1,10 @@
 //! A mail store that speaks LMTP (RFC 2033) on loopback and keeps what it gets. Mailboxes behave by their names:
-//! `refuse…` is refused for good, `later…` once each, everything else is taken.
+//! `refuse…` is refused for good, `later…` once each, everything else is taken; after `bye…` the connection ends.
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,7 @@ pub(crate) struct Sink {
     deferred: Arc<Mutex<HashSet<String>>>,
     /// A keyword offered besides.
     keyword: Option<&'static str>,
+    sessions: Arc<AtomicUsize>,
 }
 
 impl Sink {
@@ -42,6 +44,7 @@ impl Sink {
             taken: Arc::default(),
             deferred: Arc::default(),
             keyword: None,
+            sessions: Arc::default(),
         };
         let serving = sink.clone();
         std::thread::spawn(move || {
@@ -71,6 +74,11 @@ impl Sink {
         self.taken.lock().unwrap().clone()
     }
 
+    /// Sessions so far.
+    pub(crate) fn sessions(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
     /// Waits until what was taken satisfies `enough`.
     pub(crate) fn wait(&self, what: &str, enough: impl Fn(&[Taken]) -> bool) -> Vec<Taken> {
         let until = Instant::now() + Duration::from_mins(1);
@@ -91,6 +99,7 @@ impl Sink {
     /// One session; LMTP answers the content once for each recipient.
     pub(crate) fn session(&self, read: &mut impl BufRead, write: &mut impl Write) -> std::io::Result<()> {
         let (mut from, mut to, mut mail, mut lmtp) = (String::new(), Vec::new(), String::new(), false);
+        self.sessions.fetch_add(1, Ordering::Relaxed);
         write.write_all(b"220 sink\r\n")?;
         loop {
             let mut line = String::new();
@@ -133,6 +142,9 @@ impl Sink {
                     self.taken.lock().unwrap().extend(each);
                     let replies = if lmtp { to.len() } else { 1 };
                     write.write_all("250 2.0.0 queued as SINK\r\n".repeat(replies).as_bytes())?;
+                    if to.iter().any(|to| to.starts_with("bye")) {
+                        return Ok(());
+                    }
                 }
                 "QUIT" => return write.write_all(b"221 2.0.0 bye\r\n"),
                 _ => write.write_all(b"250 2.0.0 ok\r\n")?,
