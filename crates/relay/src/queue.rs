@@ -37,7 +37,8 @@ use anyhow::{Context, bail};
 use postern_control::{DkimRecord, EventKind};
 use postern_sandbox::{Inherited, Policy};
 use tokio::net::UnixListener;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 
 use crate::config::{Config, Role};
 use crate::deliver::hop;
@@ -57,6 +58,8 @@ use store::Store;
 
 /// Name of the control socket's descriptor.
 pub const CONTROL: &str = "control";
+/// When the process stops, what was handed over is taken within this time.
+const LAST_INTAKE: Duration = Duration::from_secs(5);
 /// What the names of handover sockets' descriptors begin with.
 pub const HANDOVER: &str = "handover-";
 
@@ -280,7 +283,9 @@ async fn serve(
         manager.insert(id, live.location, live.message);
     }
     let mut manager = tokio::spawn(manager.run());
-    let mut listeners = tokio::task::JoinSet::new();
+    let (stop_taking, taking) = watch::channel(false);
+    let mut intakes = JoinSet::new();
+    let mut listeners = JoinSet::new();
     for (provenance, socket) in sockets.handover {
         let intake = Intake {
             provenance,
@@ -289,7 +294,7 @@ async fn serve(
             max_octets: config.limits.max_message_size + (1 << 20),
             postmaster: config.postmaster.clone(),
         };
-        listeners.spawn(Arc::new(intake).serve(Listener::new(socket)?));
+        intakes.spawn(Arc::new(intake).serve(Listener::new(socket)?, taking.clone()));
     }
     if let Some(socket) = sockets.control {
         let listener = std::os::unix::net::UnixListener::from(socket);
@@ -322,11 +327,13 @@ async fn serve(
         () = stop.wait() => None,
         _ = &mut manager => Some("the queue's manager ended by a fault"),
         () = worker.store.closed() => Some("the spool's writer ended by a fault"),
+        Some(_) = intakes.join_next() => Some("a listener ended by a fault"),
         Some(_) = listeners.join_next() => Some("a listener ended by a fault"),
     };
     if let Some(fault) = fault {
         bail!("{fault}; the journal says more");
     }
+    let _ = stop_taking.send(true);
     service::stopping();
     events.emit(
         None,
@@ -335,6 +342,12 @@ async fn serve(
             reason: "asked to".into(),
         },
     );
+    let taken = tokio::time::timeout(LAST_INTAKE, async {
+        while intakes.join_next().await.is_some() {}
+    });
+    if taken.await.is_err() {
+        events.warn("a handover was broken off; smtpd has told its client to try again");
+    }
     listeners.shutdown().await;
     let (done, drained) = oneshot::channel();
     let _ = door.send(Command::Drain(done));

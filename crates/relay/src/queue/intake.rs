@@ -9,6 +9,8 @@ use postern_control::EventKind;
 use postern_smtp::replies;
 use postern_smtp::reply::Reply as SmtpReply;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::job::{Queued, Worker};
 use super::mail;
@@ -39,12 +41,20 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// Serves until the task is dropped.
-    pub async fn serve(self: Arc<Self>, listener: Listener) {
+    /// Serves until it is told to stop; then what was received is still taken and answered, so that no client sends
+    /// again what is in the spool.
+    pub async fn serve(self: Arc<Self>, listener: Listener, mut stop: watch::Receiver<bool>) {
+        let mut connections = JoinSet::new();
         loop {
-            match listener.accept().await {
+            let accepted = tokio::select! {
+                biased;
+                _ = stop.changed() => break,
+                accepted = listener.accept() => accepted,
+                Some(_) = connections.join_next() => continue,
+            };
+            match accepted {
                 Ok(connection) => {
-                    tokio::spawn(self.clone().connection(connection));
+                    connections.spawn(self.clone().connection(connection, stop.clone()));
                 }
                 Err(error) => {
                     self.worker
@@ -54,11 +64,17 @@ impl Intake {
                 }
             }
         }
+        while connections.join_next().await.is_some() {}
     }
 
-    async fn connection(self: Arc<Self>, mut connection: Connection) {
+    async fn connection(self: Arc<Self>, mut connection: Connection, mut stop: watch::Receiver<bool>) {
         loop {
-            let received = match connection.receive(self.max_octets).await {
+            let received = tokio::select! {
+                biased;
+                _ = stop.changed() => return,
+                received = connection.receive(self.max_octets) => received,
+            };
+            let received = match received {
                 Ok(Some(received)) => received,
                 Ok(None) => return,
                 Err(error) => {

@@ -11,6 +11,7 @@ mod destination;
 mod disk;
 mod mta_sts;
 mod names;
+mod drain;
 mod notify;
 mod outward;
 mod operator;

@@ -153,10 +153,20 @@ impl Queue {
         self.child.wait().unwrap();
     }
 
-    /// SIGTERM; the exit status must be good.
-    pub(crate) fn stop(mut self) {
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) {
         let id = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
         nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
+    }
+
+    /// SIGTERM; the exit status must be good.
+    pub(crate) fn stop(self) {
+        self.terminate();
+        self.ended();
+    }
+
+    /// Waits for its end after SIGTERM; the exit status must be good.
+    pub(crate) fn ended(mut self) {
         let status = self.child.wait().unwrap();
         assert!(status.success(), "{status}");
     }

@@ -1,11 +1,12 @@
 //! A mail store that speaks LMTP (RFC 2033) on loopback and keeps what it gets. Mailboxes behave by their names:
-//! `refuse…` is refused for good, `later…` once each, everything else is taken; after `bye…` the connection ends.
+//! `refuse…` is refused for good, `later…` once each, everything else is taken; after `bye…` the connection ends,
+//! `slow…` is answered when the test says so.
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 /// What was taken.
@@ -27,6 +28,7 @@ pub(crate) struct Sink {
     /// A keyword offered besides.
     keyword: Option<&'static str>,
     sessions: Arc<AtomicUsize>,
+    gate: Arc<(Mutex<bool>, Condvar)>,
 }
 
 impl Sink {
@@ -45,6 +47,7 @@ impl Sink {
             deferred: Arc::default(),
             keyword: None,
             sessions: Arc::default(),
+            gate: Arc::default(),
         };
         let serving = sink.clone();
         std::thread::spawn(move || {
@@ -72,6 +75,12 @@ impl Sink {
     /// Everything taken so far.
     pub(crate) fn taken(&self) -> Vec<Taken> {
         self.taken.lock().unwrap().clone()
+    }
+
+    /// Lets the answers to `slow…` go.
+    pub(crate) fn answer_slow(&self) {
+        *self.gate.0.lock().unwrap() = true;
+        self.gate.1.notify_all();
     }
 
     /// Sessions so far.
@@ -140,6 +149,10 @@ impl Sink {
                         content: content.clone(),
                     });
                     self.taken.lock().unwrap().extend(each);
+                    if to.iter().any(|to| to.starts_with("slow")) {
+                        let closed = self.gate.0.lock().unwrap();
+                        drop(self.gate.1.wait_while(closed, |open| !*open).unwrap());
+                    }
                     let replies = if lmtp { to.len() } else { 1 };
                     write.write_all("250 2.0.0 queued as SINK\r\n".repeat(replies).as_bytes())?;
                     if to.iter().any(|to| to.starts_with("bye")) {
