@@ -70,6 +70,8 @@ pub struct Attempt {
     pub proof: Option<Proof>,
     /// What it says about the destination.
     pub contact: Contact,
+    /// The host knows DSN (RFC 3461), and tells the sender what he asked to be told.
+    pub knows_dsn: bool,
     /// The session, where it can take another message.
     pub session: Option<Kept>,
 }
@@ -94,6 +96,7 @@ impl Attempt {
             tls: None,
             proof: None,
             contact: Contact::Failed,
+            knows_dsn: false,
             session: None,
         }
     }

@@ -8,6 +8,7 @@ pub mod change;
 pub mod compaction;
 pub mod config;
 pub mod control;
+pub mod entry;
 pub mod fair;
 pub mod health;
 pub mod intake;
@@ -37,7 +38,7 @@ use anyhow::{Context, bail};
 use postern_control::{DkimRecord, EventKind};
 use postern_sandbox::{Inherited, Policy};
 use tokio::net::UnixListener;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::config::{Config, Role};
@@ -334,6 +335,17 @@ async fn serve(
         bail!("{fault}; the journal says more");
     }
     let _ = stop_taking.send(true);
+    drain(intakes, listeners, &door, &events).await;
+    manager.await.context("the queue's manager ended by a fault")
+}
+
+/// Takes what was handed over, then lets the deliveries under way end.
+async fn drain(
+    mut intakes: JoinSet<()>,
+    mut listeners: JoinSet<()>,
+    manager: &mpsc::UnboundedSender<Command>,
+    events: &Events,
+) {
     service::stopping();
     events.emit(
         None,
@@ -350,11 +362,10 @@ async fn serve(
     }
     listeners.shutdown().await;
     let (done, drained) = oneshot::channel();
-    let _ = door.send(Command::Drain(done));
+    let _ = manager.send(Command::Drain(done));
     if let Ok(left @ 1..) = drained.await {
         events.warn(format!(
             "{left} deliveries were under way and are tried again at the next start"
         ));
     }
-    manager.await.context("the queue's manager ended by a fault")
 }

@@ -108,6 +108,9 @@ pub enum Status {
         attempts: u32,
         /// Why the last try did not succeed; empty before the first.
         reply: Box<str>,
+        /// The sender was told of the delay, or nobody is to be told.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        warned: bool,
     },
     /// The next hop has taken it.
     Delivered,
@@ -121,14 +124,25 @@ impl Status {
         !matches!(self, Self::Due { .. })
     }
 
-    /// Takes over news. What is final stays final, and tries are not uncounted, whatever order a log has.
-    pub fn update(&mut self, news: Status) {
-        if let Self::Due { attempts: known, .. } = self {
-            match &news {
-                Self::Due { attempts, .. } if attempts < known => {}
-                _ => *self = news,
+    /// Takes over news. What is final stays final, tries are not uncounted, and warnings not forgotten, whatever order a
+    /// log has.
+    pub fn update(&mut self, mut news: Status) {
+        let Self::Due {
+            attempts: known,
+            warned: told,
+            ..
+        } = self
+        else {
+            return;
+        };
+        if let Self::Due { attempts, warned, .. } = &mut news {
+            *told |= *warned;
+            *warned = *told;
+            if attempts < known {
+                return;
             }
         }
+        *self = news;
     }
 }
 

@@ -75,6 +75,7 @@ pub struct Answers {
     pub tls: Option<String>,
     /// Whether the host took MAIL, and did not close on us.
     pub heard: bool,
+    knows_dsn: bool,
     connection: Connection,
 }
 
@@ -85,6 +86,7 @@ impl Answers {
             heard: connection.session.mail_accepted() && !outcomes.iter().any(closed),
             outcomes,
             tls: connection.tls.clone(),
+            knows_dsn: connection.session.extensions().dsn,
             connection,
         }
     }
@@ -104,6 +106,7 @@ impl Answers {
         };
         Attempt {
             session,
+            knows_dsn: self.knows_dsn,
             outcomes: self.outcomes,
             host: Some(host),
             tls: self.tls,

@@ -63,11 +63,11 @@ impl Shelf {
     pub async fn take(&self, destination: &Destination) -> Option<Kept> {
         loop {
             let mut kept = {
-                let mut shelf = self.lock();
-                let sessions = shelf.get_mut(destination)?;
+                let mut all = self.lock();
+                let sessions = all.get_mut(destination)?;
                 let kept = sessions.pop();
                 if sessions.is_empty() {
-                    shelf.remove(destination);
+                    all.remove(destination);
                 }
                 kept?
             };
@@ -83,24 +83,24 @@ impl Shelf {
             return kept.connection.end();
         }
         self.lock().entry(destination.clone()).or_default().push(kept);
-        let (shelf, destination) = (self.clone(), destination.clone());
+        let (all, destination) = (self.clone(), destination.clone());
         tokio::spawn(async move {
             tokio::time::sleep(IDLE).await;
-            shelf.sweep(&destination);
+            all.sweep(&destination);
         });
     }
 
     /// Ends the sessions that have waited too long.
     fn sweep(&self, destination: &Destination) {
-        let mut shelf = self.lock();
-        let Some(sessions) = shelf.get_mut(destination) else {
+        let mut all = self.lock();
+        let Some(sessions) = all.get_mut(destination) else {
             return;
         };
         for old in sessions.extract_if(.., |kept| kept.since.elapsed() >= IDLE) {
             old.connection.end();
         }
         if sessions.is_empty() {
-            shelf.remove(destination);
+            all.remove(destination);
         }
     }
 

@@ -14,7 +14,7 @@ use super::bounce;
 use super::job::{Queued, Worker};
 use super::reasons;
 use super::store::outcome_record;
-use crate::dsn::Failed;
+use crate::dsn::{Action, Reported};
 use crate::events::unix_millis;
 use crate::spool::body::Stored;
 use crate::spool::{Location, MessageId, Status, StoredOutcome};
@@ -130,7 +130,7 @@ impl Worker {
 }
 
 /// Those who are to be told of.
-fn cancelled(stored: &Stored, outcome: &StoredOutcome, reason: Option<&str>) -> Vec<Failed> {
+fn cancelled(stored: &Stored, outcome: &StoredOutcome, reason: Option<&str>) -> Vec<Reported> {
     let reply = reasons::cancelled(reason).to_string();
     let recipients = outcome
         .recipients
@@ -138,13 +138,13 @@ fn cancelled(stored: &Stored, outcome: &StoredOutcome, reason: Option<&str>) -> 
         .filter_map(|(index, _)| stored.message.envelope.recipients.get(*index as usize));
     recipients
         .filter(|recipient| bounce::wants_failure(recipient))
-        .map(|recipient| Failed {
+        .map(|recipient| Reported {
             address: recipient.address.clone(),
             orcpt: recipient.orcpt.clone(),
             status: "5.3.0".into(),
             remote: None,
             reply: reply.clone(),
-            expired: false,
+            action: Action::Failed { expired: false },
         })
         .collect()
 }

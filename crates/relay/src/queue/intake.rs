@@ -114,6 +114,7 @@ impl Intake {
         let due = Status::Due {
             at: now,
             attempts: 0,
+            warned: false,
             reply: "".into(),
         };
         let statuses = vec![due; envelope.recipients.len()];

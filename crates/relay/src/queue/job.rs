@@ -20,7 +20,7 @@ use crate::deliver::content::{Content, ContentError};
 use crate::deliver::hop::Hop;
 use crate::deliver::{Attempt, Contact, Courier};
 use crate::dkim::Signers;
-use crate::dsn::Failed;
+use crate::dsn::{Action, Reported};
 use crate::events::{Events, rfc3339_millis, unix_millis};
 use crate::spool::body::Stored;
 use crate::spool::writer::Record;
@@ -106,6 +106,7 @@ impl Worker {
                     tls: None,
                     proof: None,
                     contact: Contact::None,
+                    knows_dsn: false,
                     session: None,
                 };
                 return self.conclude(job, &stored, &attempt).await;
@@ -134,6 +135,7 @@ impl Worker {
                     tls: None,
                     proof: None,
                     contact: Contact::None,
+                    knows_dsn: false,
                     session: None,
                 }
             }
@@ -210,6 +212,7 @@ impl Worker {
             at,
             attempts: attempts + 1,
             reply: text,
+            warned: false,
         })
     }
 
@@ -217,7 +220,7 @@ impl Worker {
         let now = unix_millis(SystemTime::now());
         let unreachable = attempt.is_unreachable();
         let mut news = Vec::new();
-        let mut failed = Vec::new();
+        let mut reported = Vec::new();
         for ((index, attempts), outcome) in job.recipients.iter().zip(&attempt.outcomes) {
             let Some(recipient) = stored.message.envelope.recipients.get(*index as usize) else {
                 continue;
@@ -236,7 +239,7 @@ impl Worker {
             };
             self.tell(&job, stored, attempt, &recipient.address, outcome, &status);
             if status == Status::Failed && bounce::wants_failure(recipient) {
-                failed.push(Failed {
+                reported.push(Reported {
                     address: recipient.address.clone(),
                     orcpt: recipient.orcpt.clone(),
                     status: if expired {
@@ -246,12 +249,28 @@ impl Worker {
                     },
                     remote: attempt.host.clone(),
                     reply: outcome.reply().to_string(),
-                    expired,
+                    action: Action::Failed { expired },
+                });
+            }
+            // RFC 3461 5.2.2: a next hop that does not know DSN leaves it to us to say that it took the message.
+            if status == Status::Delivered && !attempt.knows_dsn && bounce::wants_success(recipient) {
+                let mailbox = matches!(self.hop(&job.destination), Some(Hop::Lmtp(_)));
+                reported.push(Reported {
+                    address: recipient.address.clone(),
+                    orcpt: recipient.orcpt.clone(),
+                    status: enhanced(outcome.reply()),
+                    remote: attempt.host.clone(),
+                    reply: outcome.reply().to_string(),
+                    action: if mailbox {
+                        Action::Delivered
+                    } else {
+                        Action::Relayed
+                    },
                 });
             }
             news.push((*index, status));
         }
-        let queued = self.record(&job, stored, &news, &failed, now).await;
+        let queued = self.record(&job, stored, &news, &reported, now).await;
         let reach = match (attempt.outcomes.first(), attempt.contact) {
             (Some(outcome), _) if unreachable => {
                 let reply = outcome.reply().to_string().into();
@@ -309,10 +328,10 @@ impl Worker {
         job: &Job,
         stored: &Stored,
         news: &[(u32, Status)],
-        failed: &[Failed],
+        reported: &[Reported],
         now: u64,
     ) -> Option<Queued> {
-        let notification = self.notification(job.id, stored, failed, now);
+        let notification = self.notification(job.id, stored, reported, now);
         let outcome = StoredOutcome {
             recipients: news.to_vec(),
             held: None,

@@ -26,6 +26,9 @@ const COMPACTION: Duration = Duration::from_secs(5);
 /// In-flight jobs have so long to end when the process stops.
 const DRAIN: Duration = Duration::from_secs(25);
 
+/// Milliseconds between two looks at a message that is late.
+const LOOK_AGAIN: u64 = 600_000;
+
 /// What the manager is told or asked.
 pub enum Command {
     /// A message is in the spool.
@@ -125,10 +128,9 @@ impl Manager {
             sender: priority::sender(envelope.authenticated_user.as_deref(), &envelope.reverse_path),
             recipients,
         };
-        self.looks.push(Reverse((
-            arrived + self.worker.queue.expire.saturating_mul(1000),
-            id,
-        )));
+        let queue = &self.worker.queue;
+        self.looks
+            .push(Reverse((queue.late_at(arrived).min(queue.over_at(arrived)), id)));
         self.schedule.insert(id, new);
     }
 
@@ -247,17 +249,30 @@ impl Manager {
             let Some(entry) = self.schedule.entry(id) else {
                 continue;
             };
-            self.looks
-                .push(Reverse((now + self.worker.queue.longest_wait(), id)));
-            let expired = notice::expired(&self.schedule, entry, self.worker.queue.retry.len());
-            if expired.is_empty() || entry.held {
+            let queue = &self.worker.queue;
+            let (late_at, over_at) = (queue.late_at(entry.arrived), queue.over_at(entry.arrived));
+            // What is just being tried or held, or could not be recorded, is looked at again.
+            let next = [late_at, over_at].into_iter().filter(|at| *at > now);
+            let again = next.chain([now + queue.longest_wait().min(LOOK_AGAIN)]).min();
+            self.looks.extend(again.map(|at| Reverse((at, id))));
+            let (mut expired, mut late) = (Vec::new(), Vec::new());
+            if over_at <= now {
+                expired = notice::expired(&self.schedule, entry, queue.retry.len());
+            } else if late_at <= now {
+                late = notice::late(&self.schedule, entry);
+            }
+            if entry.held || expired.is_empty() && late.is_empty() {
                 continue;
             }
             if let Ok(entry) = self.schedule.begin_change(id, true) {
                 let location = entry.location;
                 let (worker, sender) = (self.worker.clone(), self.sender.clone());
                 tokio::spawn(async move {
-                    let changed = worker.expire(id, location, expired, now).await;
+                    let changed = if expired.is_empty() {
+                        worker.warn_sender(id, location, late, now).await
+                    } else {
+                        worker.expire(id, location, expired, now).await
+                    };
                     let _ = sender.send(Command::Changed(Box::new(changed)));
                 });
             }

@@ -116,7 +116,10 @@ fn message(listed: Listed, stored: StoredMessage) -> (QueuedMessage, Details) {
     let mut done = 0;
     let mut recipients = Vec::new();
     for (to, (status, next_hop)) in envelope.recipients.into_iter().zip(listed.recipients) {
-        if let Status::Due { at, attempts, reply } = status {
+        if let Status::Due {
+            at, attempts, reply, ..
+        } = status
+        {
             recipients.push(QueuedRecipient {
                 address: to.address,
                 attempts,

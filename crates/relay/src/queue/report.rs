@@ -6,7 +6,7 @@ use postern_control::EventKind;
 use super::bounce;
 use super::job::{Queued, Worker};
 use super::store::message_record;
-use crate::dsn::Failed;
+use crate::dsn::Reported;
 use crate::spool::body::Stored;
 use crate::spool::writer::{Body, Record};
 use crate::spool::{Location, MessageId, StoredMessage};
@@ -30,12 +30,12 @@ impl Notification {
 }
 
 impl Worker {
-    /// What is to be told of `failed` recipients of the message `id`; `None` where nobody is, or nothing can be.
+    /// What is to be told of `reported` recipients of the message `id`; `None` where nobody is, or nothing can be.
     pub fn notification(
         &self,
         id: MessageId,
         stored: &Stored,
-        failed: &[Failed],
+        reported: &[Reported],
         now: u64,
     ) -> Option<Notification> {
         let trace = &stored.message.envelope.trace;
@@ -43,10 +43,11 @@ impl Worker {
             let kind = EventKind::Warning { text };
             self.events.emit(Some(trace), Some(&id.to_string()), kind);
         };
-        let written = bounce::notification(&self.identity, id, stored, failed, now).unwrap_or_else(|error| {
-            warn(format!("no notification could be written: {error}"));
-            None
-        });
+        let written =
+            bounce::notification(&self.identity, id, stored, reported, now).unwrap_or_else(|error| {
+                warn(format!("no notification could be written: {error}"));
+                None
+            });
         let (message, octets) = written?;
         let to = &message.envelope.recipients[0].address;
         if self.router.destination(message.provenance, to).is_none() {

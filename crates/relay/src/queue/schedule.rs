@@ -8,10 +8,11 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::ops::Bound;
 
+use super::entry::Writing;
+pub use super::entry::{Entry, New, Unready};
 use super::fair::Fair;
 use super::health::Health;
 use super::priority::{Class, Sender, class};
-use super::provenance::Provenance;
 use super::router::Destination;
 use crate::spool::{Location, MessageId, Status};
 
@@ -22,94 +23,6 @@ pub struct DestinationId(u32);
 impl DestinationId {
     fn index(self) -> usize {
         self.0 as usize
-    }
-}
-
-/// A message that waits.
-#[derive(Debug)]
-pub struct Entry {
-    /// Where it is.
-    pub location: Location,
-    /// Through which socket it came.
-    pub provenance: Provenance,
-    /// Milliseconds since 1970.
-    pub arrived: u64,
-    /// Not to be tried until the operator releases it.
-    pub held: bool,
-    bulk: bool,
-    sender: Sender,
-    recipients: Vec<(DestinationId, Status)>,
-    /// Destinations that are being tried.
-    busy: Vec<DestinationId>,
-    /// Destinations at which it is ready.
-    ready: Vec<DestinationId>,
-    /// Being appended to the spool again; nothing may be tried until that is done.
-    carried: bool,
-    /// The operator's change is being recorded; nothing may be tried, nor carried, until that is done.
-    changing: bool,
-}
-
-/// A message to be scheduled.
-#[derive(Debug)]
-pub struct New {
-    /// Where it is.
-    pub location: Location,
-    /// Through which socket it came.
-    pub provenance: Provenance,
-    /// Milliseconds since 1970.
-    pub arrived: u64,
-    /// Not to be tried until the operator releases it.
-    pub held: bool,
-    /// Mass mail by its header or its recipients.
-    pub bulk: bool,
-    /// Whose turn it takes.
-    pub sender: Sender,
-    /// Recipients with their destinations, in the envelope's order.
-    pub recipients: Vec<(Destination, Status)>,
-}
-
-/// Why a change cannot begin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unready {
-    /// There is no such message.
-    Unknown,
-    /// It is being carried over or changed: soon.
-    Soon,
-    /// It is being tried.
-    Tried,
-}
-
-impl Entry {
-    /// How its recipients stand, in the envelope's order.
-    pub fn statuses(&self) -> impl Iterator<Item = &Status> {
-        self.recipients.iter().map(|(_, status)| status)
-    }
-
-    /// Recipients with the indexes of their destinations, in the envelope's order.
-    pub fn recipients(&self) -> &[(DestinationId, Status)] {
-        &self.recipients
-    }
-
-    /// Indexes of the recipients that are not done.
-    pub fn waiting(&self) -> Vec<u32> {
-        (0..)
-            .zip(self.statuses())
-            .filter(|(_, status)| !status.is_final())
-            .map(|(index, _)| index)
-            .collect()
-    }
-
-    /// Whether its recipients at this destination may be tried.
-    fn may_try(&self, to: DestinationId) -> bool {
-        self.rests() && !self.held && !self.busy.contains(&to)
-    }
-
-    fn rests(&self) -> bool {
-        !self.carried && !self.changing
-    }
-
-    fn octets(&self) -> u64 {
-        self.location.body_length + u64::from(self.location.meta_length)
     }
 }
 
@@ -216,8 +129,7 @@ impl Schedule {
             recipients,
             busy: Vec::new(),
             ready: Vec::new(),
-            carried: false,
-            changing: false,
+            writing: Writing::Nothing,
         };
         self.octets += entry.octets();
         *self.backlog.entry(entry.sender).or_default() += 1;
@@ -458,14 +370,14 @@ impl Schedule {
         if alone && !entry.busy.is_empty() {
             return Err(Unready::Tried);
         }
-        entry.changing = true;
+        entry.writing = Writing::Change;
         Ok(entry)
     }
 
     /// The change has ended with these news; `held` where that changed. True where the message is done and forgotten.
     pub fn end_change(&mut self, id: MessageId, news: Vec<(u32, Status)>, held: Option<bool>) -> bool {
         if let Some(entry) = self.entries.get_mut(&id) {
-            entry.changing = false;
+            entry.writing = Writing::Nothing;
             entry.held = held.unwrap_or(entry.held);
         }
         let done = self.update(id, news);
@@ -505,7 +417,7 @@ impl Schedule {
         if !entry.rests() || !entry.busy.is_empty() {
             return None;
         }
-        entry.carried = true;
+        entry.writing = Writing::Copy;
         Some(entry)
     }
 
@@ -514,7 +426,7 @@ impl Schedule {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        entry.carried = false;
+        entry.writing = Writing::Nothing;
         let old = entry.location.segment;
         self.octets -= entry.octets();
         entry.location = location.unwrap_or(entry.location);
@@ -577,45 +489,6 @@ impl Schedule {
     /// Jobs under way.
     pub fn active(&self) -> usize {
         self.active
-    }
-}
-
-impl Entry {
-    /// Destinations of all its recipients, done or not.
-    fn lanes(&self) -> BTreeSet<DestinationId> {
-        self.recipients.iter().map(|(to, _)| *to).collect()
-    }
-
-    /// Destinations of the recipients that are not done.
-    fn destinations(&self) -> BTreeSet<DestinationId> {
-        self.recipients
-            .iter()
-            .filter(|(_, status)| !status.is_final())
-            .map(|(to, _)| *to)
-            .collect()
-    }
-
-    /// When the first recipient at a destination is due.
-    fn next(&self, to: DestinationId) -> Option<u64> {
-        let times = self
-            .recipients
-            .iter()
-            .filter(|(other, _)| *other == to)
-            .filter_map(|(_, status)| match status {
-                Status::Due { at, .. } => Some(*at),
-                _ => None,
-            });
-        times.min()
-    }
-
-    fn due(&self, to: DestinationId, now: u64) -> Vec<(u32, u32)> {
-        (0..)
-            .zip(&self.recipients)
-            .filter_map(|(index, (other, status))| match status {
-                Status::Due { at, attempts, .. } if *other == to && *at <= now => Some((index, *attempts)),
-                _ => None,
-            })
-            .collect()
     }
 }
 

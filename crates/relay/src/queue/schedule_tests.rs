@@ -1,6 +1,7 @@
 //! The schedule with a clock of the test's own.
 
 use super::super::priority;
+use super::super::provenance::Provenance;
 use super::*;
 
 fn to(name: &str) -> Destination {
@@ -15,6 +16,7 @@ fn due(at: u64, attempts: u32) -> Status {
     Status::Due {
         at,
         attempts,
+        warned: false,
         reply: "".into(),
     }
 }

@@ -40,6 +40,7 @@ fn stored(recipients: usize) -> StoredMessage {
             Status::Due {
                 at: 1,
                 attempts: 0,
+                warned: false,
                 reply: "".into()
             };
             recipients
@@ -215,6 +216,7 @@ fn outcomes_of_single_recipients_are_kept_across_segments_and_copies() {
     let due = |attempts| Status::Due {
         at: 9,
         attempts,
+        warned: false,
         reply: "450 later".into(),
     };
     let records = vec![
@@ -241,6 +243,7 @@ fn outcomes_of_single_recipients_are_kept_across_segments_and_copies() {
     let fresh = Status::Due {
         at: 1,
         attempts: 0,
+        warned: false,
         reply: "".into(),
     };
     assert_eq!(live.message.statuses, [Status::Delivered, due(2), fresh]);
