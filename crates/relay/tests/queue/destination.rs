@@ -14,7 +14,11 @@ const MESSAGE: &[u8] = b"Subject: Hello\r\n\r\nHi.\r\n";
 const MESSAGES: usize = 60;
 
 async fn give(queue: &Queue, to: &str) -> String {
-    let envelope = envelope("app@example.org", &[to], MESSAGE.len());
+    give_from(queue, "app@example.org", to).await
+}
+
+async fn give_from(queue: &Queue, from: &str, to: &str) -> String {
+    let envelope = envelope(from, &[to], MESSAGE.len());
     match hand_over(&queue.client("inside"), &envelope, MESSAGE)
         .await
         .unwrap()
@@ -88,5 +92,28 @@ async fn what_was_never_tried_is_given_up_when_its_time_runs_out() {
         })
         .collect();
     assert_eq!(recipients.len(), 20);
+    queue.stop();
+}
+
+#[tokio::test]
+async fn a_host_that_refuses_all_mail_alike_is_not_asked_for_each_message() {
+    let (directory, store, busy) = (tempfile::tempdir().unwrap(), Sink::start(), Sink::start());
+    let configuration = configuration(busy.address, &store)
+        .replace("retry = [1]", "retry = [600]")
+        .replace("expire = 300", "expire = 3000");
+    let mut queue = Queue::start(directory.path(), &configuration);
+    for number in 0..MESSAGES {
+        give_from(&queue, "busy@example.org", &format!("user{number}@far.example")).await;
+    }
+    let deferred = queue.wait("a failure", |kind| matches!(kind, EventKind::Deferred { .. }));
+    assert!(matches!(deferred, EventKind::Deferred { reply, .. } if reply.starts_with("421 4.3.2")));
+    give(&queue, "user@example.org").await;
+    store.wait("mail for another host", |taken| !taken.is_empty());
+    let asked = busy
+        .commands()
+        .iter()
+        .filter(|line| line.starts_with("MAIL"))
+        .count();
+    assert!(asked <= 10, "MAIL was said {asked} times for {MESSAGES} messages");
     queue.stop();
 }

@@ -342,3 +342,34 @@ async fn a_delivery_is_told_where_it_was_asked_for() {
     }
     queue.stop();
 }
+
+#[tokio::test]
+async fn a_next_hop_that_knows_dsn_is_told_what_the_sender_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let sink = Sink::with_dsn();
+    let mut queue = Queue::start(directory.path(), &to_lmtp(sink.address));
+    give(
+        &queue,
+        "inside",
+        "app@example.org",
+        &["user@example.org"],
+        |envelope| {
+            envelope.envid = Some("order+7".into());
+            envelope.ret = Some(postern_relay::handover::Ret::Hdrs);
+            envelope.recipients[0].notify = Some(vec![Notify::Success, Notify::Delay]);
+            envelope.recipients[0].orcpt = Some("rfc822;a+2Bb@example.org".into());
+        },
+    )
+    .await;
+    queue.wait("its end", |kind| matches!(kind, EventKind::Removed));
+    assert_eq!(
+        sink.commands(),
+        [
+            "MAIL FROM:<app@example.org> RET=HDRS ENVID=order+2B7",
+            "RCPT TO:<user@example.org> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;a+2Bb@example.org"
+        ]
+    );
+    let told = |kind: &&EventKind| matches!(kind, EventKind::Dsn { .. });
+    assert_eq!(queue.events().iter().find(told), None, "the next hop tells");
+    queue.stop();
+}

@@ -1,6 +1,6 @@
 //! A mail store that speaks LMTP (RFC 2033) on loopback and keeps what it gets. Mailboxes behave by their names:
 //! `refuse…` is refused for good, `later…` once each, everything else is taken; after `bye…` the connection ends,
-//! `slow…` is answered when the test says so.
+//! `slow…` is answered when the test says so. Mail from `busy…` gets 421.
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
@@ -29,6 +29,7 @@ pub(crate) struct Sink {
     keyword: Option<&'static str>,
     sessions: Arc<AtomicUsize>,
     gate: Arc<(Mutex<bool>, Condvar)>,
+    commands: Arc<Mutex<Vec<String>>>,
 }
 
 impl Sink {
@@ -39,15 +40,25 @@ impl Sink {
 
     /// A store at this address.
     pub(crate) fn start_at(address: SocketAddr) -> Self {
+        Self::listen(address, None)
+    }
+
+    /// A store that offers DSN.
+    pub(crate) fn with_dsn() -> Self {
+        Self::listen("127.0.0.1:0".parse().unwrap(), Some("DSN"))
+    }
+
+    fn listen(address: SocketAddr, keyword: Option<&'static str>) -> Self {
         let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let sink = Self {
             address,
             taken: Arc::default(),
             deferred: Arc::default(),
-            keyword: None,
+            keyword,
             sessions: Arc::default(),
             gate: Arc::default(),
+            commands: Arc::default(),
         };
         let serving = sink.clone();
         std::thread::spawn(move || {
@@ -75,6 +86,11 @@ impl Sink {
     /// Everything taken so far.
     pub(crate) fn taken(&self) -> Vec<Taken> {
         self.taken.lock().unwrap().clone()
+    }
+
+    /// MAIL and RCPT as they came.
+    pub(crate) fn commands(&self) -> Vec<String> {
+        self.commands.lock().unwrap().clone()
     }
 
     /// Lets the answers to `slow…` go.
@@ -116,6 +132,9 @@ impl Sink {
                 return Ok(());
             }
             let line = line.trim_end();
+            if line.starts_with("MAIL") || line.starts_with("RCPT") {
+                self.commands.lock().unwrap().push(line.to_owned());
+            }
             let path = || line[line.find('<').unwrap() + 1..line.find('>').unwrap()].to_owned();
             match line.get(..4).unwrap_or(line) {
                 "LHLO" | "EHLO" => {
@@ -125,6 +144,9 @@ impl Sink {
                         .map_or(String::new(), |word| format!("250-{word}\r\n"));
                     write.write_all(format!("250-sink\r\n{keyword}").as_bytes())?;
                     write.write_all(b"250-PIPELINING\r\n250-8BITMIME\r\n250 ENHANCEDSTATUSCODES\r\n")?;
+                }
+                "MAIL" if path().starts_with("busy") => {
+                    return write.write_all(b"421 4.3.2 too busy for all mail\r\n");
                 }
                 "MAIL" => {
                     (from, to, mail) = (path(), Vec::new(), line.to_owned());
