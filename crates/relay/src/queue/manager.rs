@@ -346,15 +346,11 @@ impl Manager {
     }
 
     fn status(&self) -> QueueStatus {
-        let waiting = self
-            .schedule
-            .entries(None)
-            .flat_map(|(_, entry)| entry.statuses());
         let oldest = self.schedule.entries(None).next().map(|(_, entry)| entry.arrived);
         let now = unix_millis(SystemTime::now());
         QueueStatus {
             messages: self.schedule.len() as u64,
-            recipients_due: waiting.filter(|status| !status.is_final()).count() as u64,
+            recipients_due: self.schedule.waiting() as u64,
             oldest_age_seconds: oldest.map_or(0, |arrived| now.saturating_sub(arrived) / 1000),
             spool_octets: self.worker.store.octets(),
         }
@@ -373,6 +369,24 @@ impl Manager {
     }
 
     fn listed(&self, id: MessageId, entry: &Entry) -> Listed {
+        // What is due waits for a destination that is closed.
+        let stands = |status: &Status, to| match (status.clone(), self.schedule.health(to).closed()) {
+            (
+                Status::Due {
+                    at,
+                    attempts,
+                    reply,
+                    warned,
+                },
+                Some((until, why)),
+            ) => Status::Due {
+                at: at.max(until),
+                attempts,
+                reply: if reply.is_empty() { why.into() } else { reply },
+                warned,
+            },
+            (status, _) => status,
+        };
         let next_hop = |to| self.schedule.destination(to).next_hop.clone();
         Listed {
             id,
@@ -381,7 +395,7 @@ impl Manager {
             recipients: entry
                 .recipients()
                 .iter()
-                .map(|(to, status)| (status.clone(), next_hop(*to)))
+                .map(|(to, status)| (stands(status, *to), next_hop(*to)))
                 .collect(),
         }
     }

@@ -82,6 +82,8 @@ pub struct Schedule {
     backlog: HashMap<Sender, usize>,
     by_segment: BTreeMap<u64, BTreeSet<MessageId>>,
     octets: u64,
+    /// Recipients that are not done.
+    waiting: usize,
     active: usize,
     per_destination: usize,
     total: usize,
@@ -102,6 +104,7 @@ impl Schedule {
             backlog: HashMap::new(),
             by_segment: BTreeMap::new(),
             octets: 0,
+            waiting: 0,
             active: 0,
             per_destination,
             total,
@@ -132,6 +135,7 @@ impl Schedule {
             writing: Writing::Nothing,
         };
         self.octets += entry.octets();
+        self.waiting += entry.waiting().len();
         *self.backlog.entry(entry.sender).or_default() += 1;
         for to in entry.lanes() {
             self.lanes[to.index()].messages += 1;
@@ -311,7 +315,9 @@ impl Schedule {
         };
         for (index, status) in news {
             if let Some((_, known)) = entry.recipients.get_mut(index as usize) {
+                let waited = !known.is_final();
                 known.update(status);
+                self.waiting -= usize::from(waited && known.is_final());
             }
         }
         if entry.statuses().all(Status::is_final) {
@@ -474,6 +480,11 @@ impl Schedule {
     /// Octets that the records of all messages take up in the spool.
     pub fn octets(&self) -> u64 {
         self.octets
+    }
+
+    /// Recipients that are not done.
+    pub fn waiting(&self) -> usize {
+        self.waiting
     }
 
     /// Number of messages.

@@ -72,6 +72,7 @@ fn recipients_of_one_destination_share_a_job_and_the_message_ends_with_the_last(
         vec![(1, Status::Failed)],
         &Reach::Reached
     ));
+    assert_eq!(schedule.waiting(), 1);
     assert_eq!(schedule.next(49), None);
     let again = schedule.next(50).unwrap();
     assert_eq!(again.recipients, [(2, 3)]);
@@ -81,6 +82,7 @@ fn recipients_of_one_destination_share_a_job_and_the_message_ends_with_the_last(
         vec![(2, Status::Delivered)],
         &Reach::Reached
     ));
+    assert_eq!(schedule.waiting(), 0);
     assert!(schedule.is_empty() && schedule.active() == 0 && schedule.in_segment(1).is_empty());
 }
 

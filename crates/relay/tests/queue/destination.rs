@@ -58,6 +58,15 @@ async fn mail_for_a_dead_host_waits_together_and_leaves_when_it_is_back() {
     let far = |tried: &BTreeSet<String>| tried.iter().filter(|to| to.ends_with("@far.example")).count();
     let before = far(&tried(&queue));
     assert!(before <= 10, "{before} of {MESSAGES} messages were tried");
+    let Reply::QueueShow { message, .. } = queue.request(&Request::QueueShow { id: last.clone() }) else {
+        panic!("not shown")
+    };
+    let waits = &message.recipients[0];
+    assert_eq!(waits.attempts, 0);
+    assert!(
+        waits.next_attempt > message.arrived && waits.last_reply.starts_with("451 4.4.1"),
+        "it is shown to wait for its destination: {waits:?}"
+    );
     let back = Sink::start_at(dead);
     let retry = Request::QueueChange {
         change: Change::Retry,
