@@ -239,10 +239,7 @@ impl fmt::Display for EventKind {
             } => write!(f, "deferred {recipient} until {next_attempt}: {reply}"),
             Self::Bounced { recipient, reply } => write!(f, "bounced {recipient}: {reply}"),
             Self::Dsn { dsn, r#for: sender } => write!(f, "notification {dsn} for {sender}"),
-            Self::Changed { change, by, reason } => {
-                let why = reason.as_deref().unwrap_or("no reason was given");
-                write!(f, "{change} by {by}: {why}")
-            }
+            Self::Changed { change, by, .. } => write!(f, "{change} by {by}"),
             Self::DkimKey { record_name, .. } => write!(f, "DKIM key to publish: {record_name}"),
             Self::Removed => f.write_str("done with; no longer in the queue"),
             Self::SpoolRecovered {
