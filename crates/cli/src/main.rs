@@ -3,12 +3,14 @@
 
 #![forbid(unsafe_code)]
 
+mod control;
 mod credentials;
 mod files;
 mod firewall;
 mod import;
 mod passwords;
 mod pki;
+mod queue;
 mod render;
 mod site;
 mod status;
@@ -50,6 +52,8 @@ enum Command {
     Firewall(FirewallCommand),
     /// What became of a message or a connection, and why.
     Trace(trace::Request),
+    /// What waits in the queue, and what becomes of it.
+    Queue(queue::Queue),
     /// How this node and its queue are.
     Status {
         /// The queue's control socket.
@@ -197,6 +201,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Node(NodeCommand::Render { root }) => render::run(&root),
         Command::Firewall(FirewallCommand::Status { json }) => firewall::show(json),
         Command::Trace(request) => trace::show(&request),
+        Command::Queue(queue) => queue::run(queue),
         Command::Status { socket, json } => status::show(&socket, json),
     }
 }

@@ -118,6 +118,14 @@ pub enum EventKind {
         dsn: String,
         r#for: String,
     },
+    /// The operator changed what becomes of the message: `change` is held, released, retried or cancelled; `by` is the
+    /// user id that the kernel names.
+    Changed {
+        change: String,
+        by: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
     DkimKey {
         domain: String,
         selector: String,
@@ -232,6 +240,7 @@ impl fmt::Display for EventKind {
             } => write!(f, "deferred {recipient} until {next_attempt}: {reply}"),
             Self::Bounced { recipient, reply } => write!(f, "bounced {recipient}: {reply}"),
             Self::Dsn { dsn, r#for: sender } => write!(f, "notification {dsn} for {sender}"),
+            Self::Changed { change, by, .. } => write!(f, "{change} by {by}"),
             Self::DkimKey { record_name, .. } => write!(f, "DKIM key to publish: {record_name}"),
             Self::Removed => f.write_str("done with; no longer in the queue"),
             Self::SpoolRecovered {

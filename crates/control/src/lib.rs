@@ -10,4 +10,7 @@ mod event;
 mod request;
 
 pub use event::{Event, EventKind, LINE_PREFIX, LineError};
-pub use request::{DkimRecord, QueueStatus, QueuedMessage, QueuedRecipient, Reply, Request};
+pub use request::{
+    Change, Details, DkimRecord, Filter, MAX_IDS, NotChanged, QueueStatus, QueuedMessage, QueuedRecipient,
+    Reply, Request,
+};

@@ -1,4 +1,4 @@
-//! Requests and replies of the control socket. All requests so far only read.
+//! Requests and replies of the control socket. [`Request::QueueChange`] changes something; all others only read.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,10 +8,95 @@ use serde::{Deserialize, Serialize};
 pub enum Request {
     /// Who this node is and how its queue stands.
     Status,
-    /// Every message in the queue, oldest first.
-    QueueList,
+    /// Messages in the queue, oldest first, a page at a time.
+    QueueList {
+        /// Only messages that it fits.
+        #[serde(default, skip_serializing_if = "Filter::is_empty")]
+        filter: Filter,
+        /// Only messages behind this id: `next` of the page before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<String>,
+        /// Messages on the page; the queue may give fewer.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<u32>,
+    },
+    /// One message, in detail.
+    QueueShow {
+        /// Its id.
+        id: String,
+    },
+    /// Changes what becomes of messages. Only the queue's own user and root may ask for it.
+    QueueChange {
+        /// What is to be done.
+        change: Change,
+        /// With which messages; at most [`MAX_IDS`].
+        ids: Vec<String>,
+        /// Why, for the event.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
     /// The DNS records that publish this node's DKIM keys.
     DkimRecords,
+}
+
+/// Messages in one [`Request::QueueChange`] at most.
+pub const MAX_IDS: usize = 1000;
+
+impl Request {
+    /// The whole queue, as much of it as one page takes.
+    pub fn list_all() -> Self {
+        Self::QueueList {
+            filter: Filter::default(),
+            after: None,
+            limit: None,
+        }
+    }
+
+    /// Whether it changes something.
+    pub fn changes(&self) -> bool {
+        matches!(self, Self::QueueChange { .. })
+    }
+}
+
+/// Which messages: those that fit every condition given. Letter case is ignored.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Filter {
+    /// A recipient that is not yet done is at this domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    /// The reverse-path is this mailbox; empty for notifications.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<String>,
+    /// A recipient that is not yet done is this mailbox.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<String>,
+    /// It is held, or is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<bool>,
+}
+
+impl Filter {
+    /// Every message fits.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What is to be done with a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Change {
+    /// Not to be tried until it is released, over a restart too.
+    Hold,
+    /// No longer held.
+    Release,
+    /// To be tried now, not when its time comes.
+    Retry,
+    /// Given up for the recipients that are not yet done; nobody is told.
+    Cancel,
+    /// Given up, and whoever a failure is told is told.
+    Bounce,
 }
 
 /// What the queue process answers, one JSON object per line.
@@ -33,8 +118,25 @@ pub enum Reply {
     QueueList {
         /// Oldest first.
         messages: Vec<QueuedMessage>,
-        /// True where the list was cut because it is too long.
+        /// There are more.
         truncated: bool,
+        /// What `after` is to be on the next page; absent on the last.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<String>,
+    },
+    /// Answer to [`Request::QueueShow`].
+    QueueShow {
+        /// The message.
+        message: QueuedMessage,
+        /// What a list does not show of it.
+        details: Details,
+    },
+    /// Answer to [`Request::QueueChange`].
+    QueueChanged {
+        /// Ids of messages with which it was done; on stable storage, but for retry.
+        done: Vec<String>,
+        /// The others.
+        failed: Vec<NotChanged>,
     },
     /// Answer to [`Request::DkimRecords`].
     DkimRecords {
@@ -74,8 +176,39 @@ pub struct QueuedMessage {
     pub from: String,
     /// Size in octets.
     pub size: u64,
+    /// Not tried until it is released.
+    #[serde(default)]
+    pub held: bool,
     /// Those not yet done.
     pub recipients: Vec<QueuedRecipient>,
+}
+
+/// What is known of a message besides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Details {
+    /// Trace id of the connection by which it came.
+    pub trace: String,
+    /// Address of the client; empty for our notifications.
+    pub peer: String,
+    /// What the client called itself.
+    pub helo: String,
+    /// TLS version and cipher of that connection; absent in clear.
+    pub tls: Option<String>,
+    /// Who had logged in.
+    pub authenticated_user: Option<String>,
+    /// Whether its sender is told of failures.
+    pub return_path_proven: bool,
+    /// Recipients that are done.
+    pub recipients_done: u64,
+}
+
+/// A message that was not changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotChanged {
+    /// The id as it was asked for.
+    pub id: String,
+    /// Why not, and what to do.
+    pub why: String,
 }
 
 /// A recipient that is not yet done.
@@ -89,6 +222,9 @@ pub struct QueuedRecipient {
     pub next_attempt: String,
     /// Why the last try did not succeed; empty before the first.
     pub last_reply: String,
+    /// Name of the next hop by which it goes; empty where no route leads any more.
+    #[serde(default)]
+    pub next_hop: String,
 }
 
 /// A DNS TXT record to publish.
@@ -107,9 +243,15 @@ mod tests {
     #[test]
     fn requests_have_their_agreed_form() {
         assert_eq!(
-            serde_json::to_string(&Request::QueueList).unwrap(),
+            serde_json::to_string(&Request::list_all()).unwrap(),
             r#"{"request":"queue-list"}"#
         );
+        let hold = r#"{"request":"queue-change","change":"hold","ids":["a"]}"#;
+        let read = serde_json::from_str::<Request>(hold).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), hold);
+        assert!(read.changes() && !Request::list_all().changes());
+        let wrong = r#"{"request":"queue-list","filter":{"sendr":"a@b"}}"#;
+        assert!(serde_json::from_str::<Request>(wrong).is_err());
         assert_eq!(
             serde_json::from_str::<Request>(r#"{"request":"status"}"#).unwrap(),
             Request::Status

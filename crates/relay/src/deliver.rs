@@ -19,6 +19,7 @@ pub mod mta_sts;
 pub mod mx;
 pub mod policy;
 pub mod session;
+pub mod shelf;
 pub mod tls;
 
 use std::net::{IpAddr, SocketAddr};
@@ -31,11 +32,13 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::queue::config::LmtpSocket;
 use crate::queue::reasons;
+use crate::queue::router::Destination;
 use content::Content;
 use hop::{Encryption, Hop};
 use mx::{Host, Mx};
 use policy::{Demand, Policies, Proof, Question};
 use session::{Exchange, Stream};
+use shelf::{Kept, Shelf};
 
 /// Addresses that one attempt tries at most; RFC 5321 5.1 asks for two at least.
 const MAX_ADDRESSES: usize = 8;
@@ -50,10 +53,12 @@ pub struct Courier {
     pub mx: Mx,
     /// Know how hosts must prove themselves.
     pub policies: Policies,
+    /// Sessions for the next message.
+    pub shelf: Shelf,
 }
 
 /// How an attempt ended.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Attempt {
     /// For each recipient, in the envelope's order.
     pub outcomes: Vec<Outcome>,
@@ -63,6 +68,23 @@ pub struct Attempt {
     pub tls: Option<String>,
     /// How the host proved itself; absent where none was reached.
     pub proof: Option<Proof>,
+    /// What it says about the destination.
+    pub contact: Contact,
+    /// The host knows DSN (RFC 3461), and tells the sender what he asked to be told.
+    pub knows_dsn: bool,
+    /// The session, where it can take another message.
+    pub session: Option<Kept>,
+}
+
+/// What an attempt says about its destination, beside the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contact {
+    /// Nobody was asked.
+    None,
+    /// No host could be talked to, or one refused all mail alike: at its greeting, at EHLO, at MAIL, or with 421.
+    Failed,
+    /// A host looked at the message's recipients.
+    Made,
 }
 
 impl Attempt {
@@ -73,7 +95,16 @@ impl Attempt {
             host: None,
             tls: None,
             proof: None,
+            contact: Contact::Failed,
+            knows_dsn: false,
+            session: None,
         }
+    }
+
+    /// The destination is unreachable for any mail, for now.
+    pub fn is_unreachable(&self) -> bool {
+        let transient = |outcome: &Outcome| matches!(outcome, Outcome::Transient(_));
+        self.contact == Contact::Failed && self.outcomes.iter().all(transient)
     }
 }
 
@@ -86,8 +117,41 @@ struct Way<'a> {
 }
 
 impl Courier {
-    /// Tries to deliver. `domain` is that of the recipients; a fixed hop does not look at it.
-    pub async fn attempt(&self, hop: &Hop, domain: &str, envelope: Envelope, content: &Content) -> Attempt {
+    /// Tries to deliver, over a session that has just delivered to this destination where there is one. A message that asks for
+    /// more encryption than others, or for less, has its own connection: what was good enough for one is not for the other.
+    pub async fn attempt(
+        &self,
+        hop: &Hop,
+        destination: &Destination,
+        envelope: Envelope,
+        content: &Content,
+    ) -> Attempt {
+        if envelope.require_tls || content.waives_tls() {
+            let mut attempt = self.anew(hop, &destination.domain, envelope, content).await;
+            if let Some(kept) = attempt.session.take() {
+                kept.connection.end();
+            }
+            return attempt;
+        }
+        let mut again = None;
+        while let Some(kept) = self.shelf.take(destination).await {
+            again = kept.deliver(envelope.clone(), content).await;
+            if again.is_some() {
+                break;
+            }
+        }
+        let mut attempt = match again {
+            Some(attempt) => attempt,
+            None => self.anew(hop, &destination.domain, envelope, content).await,
+        };
+        if let Some(kept) = attempt.session.take() {
+            self.shelf.put(destination, kept);
+        }
+        attempt
+    }
+
+    /// Over a new connection. `domain` is that of the recipients; a fixed hop does not look at it.
+    async fn anew(&self, hop: &Hop, domain: &str, envelope: Envelope, content: &Content) -> Attempt {
         let fixed = matches!(hop, Hop::Smtp { .. });
         let (hosts, way) = match hop {
             Hop::Lmtp(socket) => return self.lmtp(socket, envelope, content).await,
@@ -207,16 +271,12 @@ impl Courier {
                 }
                 Err(unusable) => return Err(unusable.outcome()),
                 // Another host may promise what this one does not (RFC 8689 4.2.1).
-                Ok((outcomes, _)) if envelope.require_tls && is_unpromised(&outcomes) => {
+                Ok(answers) if envelope.require_tls && is_unpromised(&answers.outcomes) => {
                     return Err(Outcome::Permanent(replies::next_hop_without_require_tls()));
                 }
-                Ok((outcomes, tls)) => {
-                    return Ok(Attempt {
-                        outcomes,
-                        host: Some(format!("{} ({})", host.name(), to.ip())),
-                        proof: Some(tls.as_ref().map_or(Proof::None, |_| demand.proof)),
-                        tls,
-                    });
+                Ok(answers) => {
+                    let proof = answers.tls.as_ref().map_or(Proof::None, |_| demand.proof);
+                    return Ok(answers.attempt(format!("{} ({})", host.name(), to.ip()), proof, 1));
                 }
             }
         }
@@ -248,12 +308,7 @@ impl Courier {
             host: &name,
         };
         match exchange.run(stream, envelope.clone(), content).await {
-            Ok((outcomes, tls)) => Attempt {
-                outcomes,
-                host: Some(name),
-                tls,
-                proof: Some(Proof::None),
-            },
+            Ok(answers) => answers.attempt(name, Proof::None, 1),
             Err(unusable) => {
                 let outcome = unusable.outcome();
                 Attempt::all(&envelope, &Outcome::Transient(outcome.reply().clone()))

@@ -1,7 +1,7 @@
 //! Delivery status notifications (RFC 3461 6, RFC 3464; with addresses beyond ASCII RFC 6533).
 //!
-//! Enters: what failed and why. Leaves: a whole message, `multipart/report`: a text for people, a part for machines,
-//! and the header section or all of the message that failed. Pure: id, boundary and time are given.
+//! Enters: what failed, is late or has arrived, and why. Leaves: a whole message, `multipart/report`: a text for people, a
+//! part for machines, and the header section or all of the message that it is about. Pure: id, boundary and time are given.
 //!
 //! Whether a notification may be sent, and to whom, is not decided here but in [`crate::queue::bounce`].
 
@@ -31,17 +31,17 @@ pub struct Report<'a> {
     pub arrived: u64,
     /// The id under which it was queued here.
     pub id: &'a str,
-    /// Who did not get it.
-    pub failed: &'a [Failed],
+    /// Of whom it tells.
+    pub reported: &'a [Reported],
     /// What is returned of it.
     pub returned: Returned<'a>,
     /// Why it goes to the postmaster and not to the reverse-path.
     pub withheld: Option<&'a str>,
 }
 
-/// A recipient that did not get the message.
+/// A recipient, and what became of the message for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failed {
+pub struct Reported {
     /// The mailbox.
     pub address: String,
     /// ORCPT as it came, in xtext.
@@ -52,8 +52,27 @@ pub struct Failed {
     pub remote: Option<String>,
     /// Its reply, or our reason.
     pub reply: String,
-    /// Given up because time ran out.
-    pub expired: bool,
+    /// What became of it.
+    pub action: Action,
+}
+
+/// What became of a recipient (RFC 3464 2.3.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Given up.
+    Failed {
+        /// Because time ran out.
+        expired: bool,
+    },
+    /// Tried until this time, milliseconds since 1970.
+    Delayed {
+        /// Then it is given up.
+        until: u64,
+    },
+    /// A host has it that does not know DSN: nobody tells more.
+    Relayed,
+    /// In the mailbox.
+    Delivered,
 }
 
 /// What is returned of a message.
@@ -67,7 +86,7 @@ pub enum Returned<'a> {
 
 /// Writes the message, with CRLF line ends. It may hold octets above 127.
 pub fn write(report: &Report<'_>) -> Vec<u8> {
-    let global = !report.failed.iter().all(|failed| failed.address.is_ascii())
+    let global = !report.reported.iter().all(|one| one.address.is_ascii())
         || ![report.reverse_path, report.to]
             .iter()
             .all(|address| address.is_ascii());
@@ -109,14 +128,33 @@ pub fn write(report: &Report<'_>) -> Vec<u8> {
     message
 }
 
+/// Subject, and what a person is to know first: of the worst.
+fn kind(report: &Report<'_>) -> (&'static str, &'static str) {
+    let any = |wanted: fn(&Action) -> bool| report.reported.iter().any(|one| wanted(&one.action));
+    if any(|action| matches!(action, Action::Failed { .. })) {
+        (
+            "Undelivered mail returned to sender",
+            "A message could not be delivered. Nobody will try again.",
+        )
+    } else if any(|action| matches!(action, Action::Delayed { .. })) {
+        (
+            "Mail is late and still being tried",
+            "A message could not be delivered yet. It is still being tried; you need not send it again.",
+        )
+    } else {
+        ("Mail was delivered", "A message was delivered.")
+    }
+}
+
 fn head(text: &mut String, report: &Report<'_>, boundary: &str) {
     let _ = write!(
         text,
-        "From: Mail Delivery System <{}>\r\nTo: <{}>\r\nSubject: Undelivered mail returned to sender\r\n\
+        "From: Mail Delivery System <{}>\r\nTo: <{}>\r\nSubject: {}\r\n\
          Date: {}\r\nMessage-ID: <{}@{}>\r\nAuto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n\
          Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"{boundary}\"\r\n\r\n",
         line(report.postmaster),
         line(report.to),
+        kind(report).0,
         date(UNIX_EPOCH + Duration::from_millis(report.time)),
         report.token,
         report.reporting_mta,
@@ -126,8 +164,9 @@ fn head(text: &mut String, report: &Report<'_>, boundary: &str) {
 fn for_people(text: &mut String, report: &Report<'_>) {
     let _ = write!(
         text,
-        "This is the mail system at {}.\r\n\r\nA message could not be delivered. Nobody will try again.\r\n",
-        report.reporting_mta
+        "This is the mail system at {}.\r\n\r\n{}\r\n",
+        report.reporting_mta,
+        kind(report).1
     );
     if let Some(reason) = report.withheld {
         let sender = if report.reverse_path.is_empty() {
@@ -141,17 +180,25 @@ fn for_people(text: &mut String, report: &Report<'_>) {
             line(sender)
         );
     }
-    for failed in report.failed {
-        let _ = write!(text, "\r\n<{}>\r\n", line(&failed.address));
-        if failed.expired {
-            text.push_str("    was tried until its time ran out; the last answer was\r\n");
+    for one in report.reported {
+        let _ = write!(text, "\r\n<{}>\r\n", line(&one.address));
+        let said = match one.action {
+            Action::Failed { expired: false } | Action::Delivered => String::new(),
+            Action::Failed { expired: true } => {
+                "was tried until its time ran out; the last answer was".into()
+            }
+            Action::Delayed { until } => format!("is tried until {}; the last answer was", time(until)),
+            Action::Relayed => "was handed to a host that does not report what becomes of it".into(),
+        };
+        if !said.is_empty() {
+            let _ = write!(text, "    {said}\r\n");
         }
-        match &failed.remote {
+        match &one.remote {
             Some(host) => {
-                let _ = write!(text, "    {} said: {}\r\n", line(host), line(&failed.reply));
+                let _ = write!(text, "    {} said: {}\r\n", line(host), line(&one.reply));
             }
             None => {
-                let _ = write!(text, "    {}\r\n", line(&failed.reply));
+                let _ = write!(text, "    {}\r\n", line(&one.reply));
             }
         }
     }
@@ -170,9 +217,9 @@ fn for_machines(text: &mut String, report: &Report<'_>, global: bool) {
         let _ = write!(text, "Original-Envelope-Id: {}\r\n", line(envid));
     }
     let _ = write!(text, "Arrival-Date: {}\r\n", time(report.arrived));
-    for failed in report.failed {
+    for one in report.reported {
         text.push_str("\r\n");
-        if let Some((kind, address)) = failed.orcpt.as_deref().and_then(|orcpt| orcpt.split_once(';')) {
+        if let Some((kind, address)) = one.orcpt.as_deref().and_then(|orcpt| orcpt.split_once(';')) {
             let _ = write!(
                 text,
                 "Original-Recipient: {}; {}\r\n",
@@ -180,22 +227,32 @@ fn for_machines(text: &mut String, report: &Report<'_>, global: bool) {
                 line(&plain_of_xtext(address))
             );
         }
-        let kind = if global && !failed.address.is_ascii() {
+        let action = match one.action {
+            Action::Failed { .. } => "failed",
+            Action::Delayed { .. } => "delayed",
+            Action::Relayed => "relayed",
+            Action::Delivered => "delivered",
+        };
+        let kind = if global && !one.address.is_ascii() {
             "utf-8"
         } else {
             "rfc822"
         };
         let _ = write!(
             text,
-            "Final-Recipient: {kind}; {}\r\nAction: failed\r\n",
-            line(&failed.address)
+            "Final-Recipient: {kind}; {}\r\nAction: {}\r\n",
+            line(&one.address),
+            action
         );
-        let _ = write!(text, "Status: {}\r\n", line(&failed.status));
-        if let Some(host) = &failed.remote {
+        let _ = write!(text, "Status: {}\r\n", line(&one.status));
+        if let Some(host) = &one.remote {
             let _ = write!(text, "Remote-MTA: dns; {}\r\n", line(host));
-            let _ = write!(text, "Diagnostic-Code: smtp; {}\r\n", line(&failed.reply));
+            let _ = write!(text, "Diagnostic-Code: smtp; {}\r\n", line(&one.reply));
         }
         let _ = write!(text, "Last-Attempt-Date: {}\r\n", time(report.time));
+        if let Action::Delayed { until } = one.action {
+            let _ = write!(text, "Will-Retry-Until: {}\r\n", time(until));
+        }
     }
 }
 

@@ -4,16 +4,24 @@
 //! message comes in by [`intake`], waits in the [`schedule`] that the [`manager`] owns, and is tried by a [`job`].
 
 pub mod bounce;
+pub mod change;
 pub mod compaction;
 pub mod config;
 pub mod control;
+pub mod entry;
+pub mod fair;
+pub mod health;
 pub mod intake;
 pub mod job;
 pub mod mail;
 pub mod manager;
+pub mod notice;
 pub mod outward;
+pub mod page;
+pub mod priority;
 pub mod provenance;
 pub mod reasons;
+pub mod report;
 pub mod router;
 pub mod schedule;
 pub mod store;
@@ -30,7 +38,8 @@ use anyhow::{Context, bail};
 use postern_control::{DkimRecord, EventKind};
 use postern_sandbox::{Inherited, Policy};
 use tokio::net::UnixListener;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 
 use crate::config::{Config, Role};
 use crate::deliver::hop;
@@ -50,6 +59,8 @@ use store::Store;
 
 /// Name of the control socket's descriptor.
 pub const CONTROL: &str = "control";
+/// When the process stops, what was handed over is taken within this time.
+const LAST_INTAKE: Duration = Duration::from_secs(5);
 /// What the names of handover sockets' descriptors begin with.
 pub const HANDOVER: &str = "handover-";
 
@@ -67,6 +78,8 @@ struct Prepared {
     signers: Option<Signers>,
     records: Vec<DkimRecord>,
     sockets: Sockets,
+    /// The user as which the process runs.
+    own_user: u32,
     /// Held until the process ends.
     _lock: File,
 }
@@ -80,6 +93,7 @@ pub fn main(config: Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
     let (signers, records) = signers(&config, &events)?;
     let hops = hop::prepare(&config)?;
     let mta_sts = outward::mta_sts(&config, &events)?;
+    let own_user = nix::unistd::geteuid().as_raw();
     let report = policy(&config, &spool)
         .enforce()
         .context("the sandbox does not stand")?;
@@ -100,6 +114,7 @@ pub fn main(config: Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
         signers,
         records,
         sockets,
+        own_user,
         _lock: lock,
     };
     let result = runtime.block_on(serve(prepared, store, recovered, events, &report.to_string()));
@@ -246,6 +261,7 @@ async fn serve(
         signers,
         records,
         sockets,
+        own_user,
         _lock,
     } = prepared;
     let identity = Identity {
@@ -267,7 +283,9 @@ async fn serve(
         manager.insert(id, live.location, live.message);
     }
     let mut manager = tokio::spawn(manager.run());
-    let mut listeners = tokio::task::JoinSet::new();
+    let (stop_taking, taking) = watch::channel(false);
+    let mut intakes = JoinSet::new();
+    let mut listeners = JoinSet::new();
     for (provenance, socket) in sockets.handover {
         let intake = Intake {
             provenance,
@@ -276,7 +294,7 @@ async fn serve(
             max_octets: config.limits.max_message_size + (1 << 20),
             postmaster: config.postmaster.clone(),
         };
-        listeners.spawn(Arc::new(intake).serve(Listener::new(socket)?));
+        intakes.spawn(Arc::new(intake).serve(Listener::new(socket)?, taking.clone()));
     }
     if let Some(socket) = sockets.control {
         let listener = std::os::unix::net::UnixListener::from(socket);
@@ -291,6 +309,7 @@ async fn serve(
             records,
             worker: worker.clone(),
             manager: door.clone(),
+            own_user,
         };
         listeners.spawn(Arc::new(control).serve(UnixListener::from_std(listener)?));
     }
@@ -308,11 +327,24 @@ async fn serve(
         () = stop.wait() => None,
         _ = &mut manager => Some("the queue's manager ended by a fault"),
         () = worker.store.closed() => Some("the spool's writer ended by a fault"),
+        Some(_) = intakes.join_next() => Some("a listener ended by a fault"),
         Some(_) = listeners.join_next() => Some("a listener ended by a fault"),
     };
     if let Some(fault) = fault {
         bail!("{fault}; the journal says more");
     }
+    let _ = stop_taking.send(true);
+    drain(intakes, listeners, &door, &events).await;
+    manager.await.context("the queue's manager ended by a fault")
+}
+
+/// Takes what was handed over, then lets the deliveries under way end.
+async fn drain(
+    mut intakes: JoinSet<()>,
+    mut listeners: JoinSet<()>,
+    manager: &mpsc::UnboundedSender<Command>,
+    events: &Events,
+) {
     service::stopping();
     events.emit(
         None,
@@ -321,13 +353,18 @@ async fn serve(
             reason: "asked to".into(),
         },
     );
+    let taken = tokio::time::timeout(LAST_INTAKE, async {
+        while intakes.join_next().await.is_some() {}
+    });
+    if taken.await.is_err() {
+        events.warn("a handover was broken off; smtpd has told its client to try again");
+    }
     listeners.shutdown().await;
     let (done, drained) = oneshot::channel();
-    let _ = door.send(Command::Drain(done));
+    let _ = manager.send(Command::Drain(done));
     if let Ok(left @ 1..) = drained.await {
         events.warn(format!(
             "{left} deliveries were under way and are tried again at the next start"
         ));
     }
-    manager.await.context("the queue's manager ended by a fault")
 }

@@ -41,6 +41,20 @@ impl fmt::Display for MessageId {
     }
 }
 
+/// An id as it is written, and nothing else.
+impl std::str::FromStr for MessageId {
+    type Err = BadId;
+    fn from_str(text: &str) -> Result<Self, BadId> {
+        let number = u64::from_str_radix(text, 16).map(Self).ok();
+        number.filter(|id| id.to_string() == text).ok_or(BadId)
+    }
+}
+
+/// Not an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a queue id is 14 hexadecimal digits in lower case, as in `queued as 0656c0aa4c6000`")]
+pub struct BadId;
+
 /// Where a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Location {
@@ -65,13 +79,22 @@ pub struct StoredMessage {
     pub arrived: u64,
     /// How each recipient stood when the record was written, in the envelope's order.
     pub statuses: Vec<Status>,
+    /// Not to be tried until the operator releases it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
+    /// Mass mail by its header or its recipients.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bulk: bool,
 }
 
-/// The JSON part of an outcome record: news of one message's recipients.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The JSON part of an outcome record: news of one message.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredOutcome {
     /// Index of the recipient in the envelope, and how it stands.
     pub recipients: Vec<(u32, Status)>,
+    /// From here on it is held, or is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<bool>,
 }
 
 /// How delivery to one recipient stands.
@@ -86,6 +109,9 @@ pub enum Status {
         attempts: u32,
         /// Why the last try did not succeed; empty before the first.
         reply: Box<str>,
+        /// The sender was told of the delay, or nobody is to be told.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        warned: bool,
     },
     /// The next hop has taken it.
     Delivered,
@@ -99,14 +125,25 @@ impl Status {
         !matches!(self, Self::Due { .. })
     }
 
-    /// Takes over news. What is final stays final, and tries are not uncounted, whatever order a log has.
-    pub fn update(&mut self, news: Status) {
-        if let Self::Due { attempts: known, .. } = self {
-            match &news {
-                Self::Due { attempts, .. } if attempts < known => {}
-                _ => *self = news,
+    /// Takes over news. What is final stays final, tries are not uncounted, and warnings not forgotten, whatever order a
+    /// log has.
+    pub fn update(&mut self, mut news: Status) {
+        let Self::Due {
+            attempts: known,
+            warned: told,
+            ..
+        } = self
+        else {
+            return;
+        };
+        if let Self::Due { attempts, warned, .. } = &mut news {
+            *told |= *warned;
+            *warned = *told;
+            if attempts < known {
+                return;
             }
         }
+        *self = news;
     }
 }
 

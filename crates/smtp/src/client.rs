@@ -110,6 +110,7 @@ pub struct Session {
     extensions: Extensions,
     encrypted: bool,
     transaction: Option<Transaction>,
+    mail_accepted: bool,
 }
 
 impl Session {
@@ -123,12 +124,28 @@ impl Session {
             extensions: Extensions::default(),
             encrypted: false,
             transaction: None,
+            mail_accepted: false,
         }
     }
 
     /// What the server offered last.
     pub fn extensions(&self) -> &Extensions {
         &self.extensions
+    }
+
+    /// Whether the server took MAIL of the transaction that was begun last.
+    pub fn mail_accepted(&self) -> bool {
+        self.mail_accepted
+    }
+
+    /// Whether another transaction can begin, if need be after RSET.
+    pub fn is_ready(&self) -> bool {
+        matches!(self.state, State::Ready | State::Reset)
+    }
+
+    /// What it was made with.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// Whether the session is encrypted.
@@ -211,6 +228,7 @@ impl Session {
     }
 
     fn begin(&mut self, envelope: Envelope, with_body: bool) {
+        self.mail_accepted = false;
         if !matches!(self.state, State::Ready) {
             let count = envelope.recipients.len();
             let outcome = Outcome::from(replies::connection_lost());
@@ -329,6 +347,7 @@ impl Session {
         if !transaction.reply(reply) {
             return self.protocol_error("a reply came that nothing asked for");
         }
+        self.mail_accepted = transaction.mail_accepted;
         if more && transaction.wants_body() {
             return self.protocol_error("the content was answered before it was sent");
         }

@@ -34,7 +34,7 @@ pub(crate) fn read(root: &Path) -> Result<Queue, Text> {
     stream.set_write_timeout(Some(TIME)).map_err(told)?;
     let mut reader = BufReader::new(stream);
     let mut queue = Queue::default();
-    for request in [Request::Status, Request::QueueList, Request::DkimRecords] {
+    for request in [Request::Status, Request::list_all(), Request::DkimRecords] {
         match ask(&mut reader, &request).map_err(told)? {
             Reply::Status {
                 role, queue: status, ..
@@ -45,7 +45,9 @@ pub(crate) fn read(root: &Path) -> Result<Queue, Text> {
                 queue.oldest = Duration::from_secs(status.oldest_age_seconds);
                 queue.spool_octets = status.spool_octets;
             }
-            Reply::QueueList { messages, truncated } => {
+            Reply::QueueList {
+                messages, truncated, ..
+            } => {
                 queue.truncated = truncated;
                 queue.waiting = messages.iter().flat_map(rows).take(ROWS).collect();
             }
@@ -59,6 +61,9 @@ pub(crate) fn read(root: &Path) -> Result<Queue, Text> {
                     .collect();
             }
             Reply::Error { text } => return Err(Text::new(&format!("the queue process says: {text}"))),
+            Reply::QueueShow { .. } | Reply::QueueChanged { .. } => {
+                return Err(Text::new("the queue process answered another question"));
+            }
         }
     }
     Ok(queue)

@@ -1,4 +1,4 @@
-//! The I/O around [`postern_smtp::client`]: one connection, one transaction, then QUIT.
+//! The I/O around [`postern_smtp::client`]: one connection, and one transaction after the other ([`super::shelf`]).
 //!
 //! Time-outs are those of RFC 5321 4.5.3.2: 5 minutes for the greeting and most replies, 3 minutes for a block of
 //! content to be taken, 10 minutes for the reply to the final dot, which is when the other side takes over. They are
@@ -15,6 +15,9 @@ use tokio_rustls::TlsConnector;
 
 use super::content::Content;
 use super::hop::Handshake;
+use super::policy::Proof;
+use super::shelf::Kept;
+use super::{Attempt, Contact};
 use crate::queue::reasons;
 
 const REPLY: Duration = Duration::from_mins(5);
@@ -30,8 +33,8 @@ const GOODBYE: Duration = Duration::from_secs(5);
 pub type Stream = Box<dyn Duplex>;
 
 /// Reads and writes.
-pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Duplex for T {}
 
 /// What a session is led by.
 pub struct Exchange<'a> {
@@ -64,13 +67,68 @@ impl Unusable {
     }
 }
 
-/// Outcomes of a transaction, and how it was encrypted.
-pub type Answers = (Vec<Outcome>, Option<String>);
+/// What came of a transaction.
+pub struct Answers {
+    /// For each recipient.
+    pub outcomes: Vec<Outcome>,
+    /// Version and cipher; absent in clear.
+    pub tls: Option<String>,
+    /// Whether the host took MAIL, and did not close on us.
+    pub heard: bool,
+    knows_dsn: bool,
+    connection: Connection,
+}
 
-struct Connection {
+impl Answers {
+    fn new(outcomes: Vec<Outcome>, connection: Connection) -> Self {
+        let closed = |outcome: &Outcome| outcome.reply().code.value() == 421;
+        Self {
+            heard: connection.session.mail_accepted() && !outcomes.iter().any(closed),
+            outcomes,
+            tls: connection.tls.clone(),
+            knows_dsn: connection.session.extensions().dsn,
+            connection,
+        }
+    }
+
+    /// The connection is of no more use.
+    fn broke(&self) -> bool {
+        !self.connection.session.is_ready()
+    }
+
+    /// As an attempt at `host`, which proved itself so, and the session's `messages`th.
+    pub fn attempt(self, host: String, proof: Proof, messages: u32) -> Attempt {
+        let session = if self.heard && !self.broke() {
+            Some(Kept::new(self.connection, host.clone(), proof, messages))
+        } else {
+            self.connection.end();
+            None
+        };
+        Attempt {
+            session,
+            knows_dsn: self.knows_dsn,
+            outcomes: self.outcomes,
+            host: Some(host),
+            tls: self.tls,
+            proof: Some(proof),
+            contact: if self.heard {
+                Contact::Made
+            } else {
+                Contact::Failed
+            },
+        }
+    }
+}
+
+/// A connection and what is known of it.
+pub struct Connection {
     stream: Stream,
     session: Session,
     tls: Option<String>,
+    /// Octets that were read and not yet looked at.
+    received: Vec<u8>,
+    /// Content of the message under way was sent: the host may have all of it.
+    content_sent: bool,
 }
 
 impl Exchange<'_> {
@@ -85,20 +143,18 @@ impl Exchange<'_> {
             stream,
             session: Session::new(self.config.clone()),
             tls: None,
+            received: Vec::new(),
+            content_sent: false,
         };
         match self.steps(&mut connection, envelope, content).await {
-            Ok(outcomes) => {
-                let tls = connection.tls.clone();
-                tokio::spawn(tokio::time::timeout(GOODBYE, goodbye(connection)));
-                Ok((outcomes, tls))
-            }
+            Ok(outcomes) => Ok(Answers::new(outcomes, connection)),
             Err(unusable) => {
                 // Of a transaction under way some recipients may have their answer already.
                 let outcomes = connection.session.connection_lost();
                 if outcomes.is_empty() {
                     Err(unusable)
                 } else {
-                    Ok((outcomes, connection.tls))
+                    Ok(Answers::new(outcomes, connection))
                 }
             }
         }
@@ -111,21 +167,18 @@ impl Exchange<'_> {
         content: &Content,
     ) -> Result<Vec<Outcome>, Unusable> {
         let mut envelope = Some(envelope);
-        let mut received = Vec::new();
         let mut wait = REPLY;
         let mut patience = Instant::now() + TRICKLE;
+        connection.content_sent = false;
         loop {
-            let mut input = &received[..];
-            let step = connection.session.input(&mut input);
-            let taken = received.len() - input.len();
-            received.drain(..taken);
+            let step = connection.step();
             if !matches!(step, Step::NeedInput) {
                 patience = Instant::now() + TRICKLE;
             }
             match step {
                 Step::NeedInput => {
                     let left = patience.saturating_duration_since(Instant::now());
-                    read(&mut connection.stream, &mut received, wait.min(left)).await?;
+                    read(&mut connection.stream, &mut connection.received, wait.min(left)).await?;
                 }
                 Step::Send(octets) => write(&mut connection.stream, &octets).await?,
                 Step::StartTls => self.encrypt(connection).await?,
@@ -134,6 +187,7 @@ impl Exchange<'_> {
                     None => return Err(Unusable::Lost(replies::connection_lost())),
                 },
                 Step::SendBody => {
+                    connection.content_sent = true;
                     if let Err(outcome) = send(connection, content).await? {
                         // Without the final dot the other side must not deliver (RFC 5321 4.1.1.4).
                         let count = connection.session.connection_lost().len();
@@ -211,16 +265,65 @@ async fn write(stream: &mut Stream, octets: &[u8]) -> Result<(), Unusable> {
     }
 }
 
+impl Connection {
+    fn step(&mut self) -> Step {
+        let mut input = &self.received[..];
+        let step = self.session.input(&mut input);
+        let taken = self.received.len() - input.len();
+        self.received.drain(..taken);
+        step
+    }
+
+    /// Whether the host has said nothing since the last transaction, neither that it closes nor by closing.
+    pub async fn is_quiet(&mut self) -> bool {
+        let said = tokio::time::timeout(Duration::ZERO, self.stream.read_buf(&mut self.received)).await;
+        said.is_err() && self.received.is_empty()
+    }
+
+    /// Says goodbye, in its own time.
+    pub fn end(self) {
+        tokio::spawn(tokio::time::timeout(GOODBYE, goodbye(self)));
+    }
+}
+
+impl Kept {
+    /// Delivers one message more; `None` where the host could not be talked to any more and has seen no content, so that
+    /// a new connection must be made.
+    pub async fn deliver(self, envelope: Envelope, content: &Content) -> Option<Attempt> {
+        let Self {
+            mut connection,
+            host,
+            proof,
+            messages,
+            ..
+        } = self;
+        let exchange = Exchange {
+            config: connection.session.config().clone(),
+            handshake: None,
+            host: &host,
+        };
+        let outcomes = match exchange.steps(&mut connection, envelope, content).await {
+            Ok(outcomes) => outcomes,
+            Err(_) => connection.session.connection_lost(),
+        };
+        let final_word = |outcome: &Outcome| matches!(outcome, Outcome::Permanent(_));
+        let sent = connection.content_sent;
+        let answers = Answers::new(outcomes, connection);
+        let answered =
+            answers.heard || !answers.outcomes.is_empty() && answers.outcomes.iter().all(final_word);
+        if sent || answered && !answers.broke() {
+            return Some(answers.attempt(host, proof, messages + 1));
+        }
+        answers.connection.end();
+        None
+    }
+}
+
 /// RFC 5321 4.1.1.10: QUIT, and wait for the reply. The outcomes stand whatever happens here.
 async fn goodbye(mut connection: Connection) {
-    let mut received = Vec::new();
     loop {
-        let mut input = &received[..];
-        let step = connection.session.input(&mut input);
-        let taken = received.len() - input.len();
-        received.drain(..taken);
-        let done = match step {
-            Step::NeedInput => read(&mut connection.stream, &mut received, GOODBYE)
+        let done = match connection.step() {
+            Step::NeedInput => read(&mut connection.stream, &mut connection.received, GOODBYE)
                 .await
                 .is_err(),
             Step::Send(octets) => write(&mut connection.stream, &octets).await.is_err(),

@@ -4,28 +4,28 @@ use mail_parser::{MessageParser, MimeHeaders};
 
 use super::*;
 
-fn failed() -> Vec<Failed> {
+fn failed() -> Vec<Reported> {
     vec![
-        Failed {
+        Reported {
             address: "nobody@b.example".into(),
             orcpt: Some("rfc822;list+2Bnobody@lists.example".into()),
             status: "5.1.1".into(),
             remote: Some("mx.b.example".into()),
             reply: "550 5.1.1 no such mailbox\r\nX-Injected: yes".into(),
-            expired: false,
+            action: Action::Failed { expired: false },
         },
-        Failed {
+        Reported {
             address: "slow@c.example".into(),
             orcpt: None,
             status: "4.4.7".into(),
             remote: None,
             reply: "451 4.4.1 connection refused".into(),
-            expired: true,
+            action: Action::Failed { expired: true },
         },
     ]
 }
 
-fn report<'a>(failed: &'a [Failed], returned: Returned<'a>) -> Report<'a> {
+fn report<'a>(failed: &'a [Reported], returned: Returned<'a>) -> Report<'a> {
     Report {
         reporting_mta: "mx1.example.org",
         postmaster: "postmaster@example.org",
@@ -36,7 +36,7 @@ fn report<'a>(failed: &'a [Failed], returned: Returned<'a>) -> Report<'a> {
         envid: Some("QQ314"),
         arrived: 1_795_160_000_000,
         id: "0656c0aa4c6000",
-        failed,
+        reported: failed,
         returned,
         withheld: None,
     }
@@ -61,7 +61,7 @@ fn a_notification_to_the_postmaster_returns_all() {
 
 #[test]
 fn addresses_beyond_ascii_get_the_global_types() {
-    let failed = [Failed {
+    let failed = [Reported {
         address: "bücher@b.example".into(),
         ..failed().remove(0)
     }];
@@ -89,4 +89,42 @@ fn a_parser_sees_three_parts_and_only_crlf() {
         ["text/plain", "message/delivery-status", "text/rfc822-headers"]
     );
     assert!(message.header("X-Injected").is_none());
+}
+
+#[test]
+fn delays_and_deliveries_are_told_as_what_they_are() {
+    let one = |action, status: &str| Reported {
+        action,
+        status: status.into(),
+        ..failed().remove(0)
+    };
+    let until = Action::Delayed {
+        until: 1_795_500_000_000,
+    };
+    for (action, lines) in [
+        (
+            until,
+            [
+                "Subject: Mail is late and still being tried\r\n",
+                "\r\nAction: delayed\r\n",
+                "\r\nWill-Retry-Until: Tue, 24 Nov 2026 06:00:00 +0000\r\n",
+            ],
+        ),
+        (
+            Action::Relayed,
+            [
+                "Subject: Mail was delivered\r\n",
+                "\r\nAction: relayed\r\n",
+                "does not report what becomes of it",
+            ],
+        ),
+    ] {
+        let reported = [one(action, "4.4.1")];
+        let message =
+            String::from_utf8(write(&report(&reported, Returned::Header(b"A: b\r\n\r\n")))).unwrap();
+        for line in lines {
+            assert!(message.contains(line), "{line} is not in\n{message}");
+        }
+        assert!(!message.contains("Action: failed"));
+    }
 }

@@ -1,10 +1,10 @@
-//! Who is told when mail fails for good (RFC 3461 6, RFC 5321 6.1), without backscatter.
+//! Who is told when mail fails for good, is late, or has arrived (RFC 3461 6, RFC 5321 6.1), without backscatter.
 //!
 //! Nobody is told of a failed notification (null reverse-path), nor where NOTIFY says so. The sender is told only
 //! where the reverse-path is proved or is our own user's: a forged one would get mail it never caused. In all other cases
 //! the notification, with the whole message if it is not too large, goes to our postmaster.
 
-use crate::dsn::{Failed, Report, Returned, write};
+use crate::dsn::{Action, Report, Reported, Returned, write};
 use crate::events::trace_id;
 use crate::handover::{Envelope, Notify, Recipient, Ret};
 use crate::spool::body::Stored;
@@ -59,24 +59,44 @@ pub fn wants_failure(recipient: &Recipient) -> bool {
         .is_none_or(|notify| notify.contains(&Notify::Failure))
 }
 
-/// The notification of `failed` recipients, ready for the spool; `None` where nobody is to be told. It returns as much
-/// of the content as there is and can be read.
+/// Whether the sender wants to hear of a delay; without NOTIFY we tell him once (RFC 3461 4.1 leaves it to us).
+pub fn wants_delay(recipient: &Recipient) -> bool {
+    recipient
+        .notify
+        .as_ref()
+        .is_none_or(|notify| notify.contains(&Notify::Delay))
+}
+
+/// Whether the sender wants to hear that this recipient has the message.
+pub fn wants_success(recipient: &Recipient) -> bool {
+    recipient
+        .notify
+        .as_ref()
+        .is_some_and(|notify| notify.contains(&Notify::Success))
+}
+
+/// The notification of `reported` recipients, ready for the spool; `None` where nobody is to be told. Our postmaster is
+/// told of failures only. It returns as much of the content as there is and can be read.
 pub fn notification(
     identity: &Identity,
     id: MessageId,
     message: &StoredMessage,
     content: Option<&Stored>,
-    failed: &[Failed],
+    reported: &[Reported],
     now: u64,
 ) -> Option<(StoredMessage, Vec<u8>)> {
-    let told = told(message).filter(|_| !failed.is_empty())?;
+    let failure = reported
+        .iter()
+        .any(|one| matches!(one.action, Action::Failed { .. }));
+    let told = told(message).filter(|told| failure || matches!(told, Told::Sender(_)));
+    let told = told.filter(|_| !reported.is_empty())?;
     let (to, withheld) = match told {
         Told::Sender(sender) => (sender, None),
         Told::Postmaster(reason) => (identity.postmaster.as_str(), Some(reason)),
     };
-    // What must travel protected is not sent around once more (RFC 8689 section 5).
-    let wanted =
-        (withheld.is_some() || message.envelope.ret == Some(Ret::Full)) && !message.envelope.require_tls;
+    // RET is about failures (RFC 3461 4.3). What must travel protected is not sent around once more (RFC 8689 section 5).
+    let wanted = (withheld.is_some() || failure && message.envelope.ret == Some(Ret::Full))
+        && !message.envelope.require_tls;
     let whole = wanted && content.is_some_and(|stored| stored.size() <= MAX_MESSAGE);
     let returned = content.and_then(|stored| {
         let read = if whole {
@@ -97,7 +117,7 @@ pub fn notification(
         envid: message.envelope.envid.as_deref(),
         arrived: message.arrived,
         id: &id.to_string(),
-        failed,
+        reported,
         returned: if whole {
             Returned::Message(&returned)
         } else {
@@ -105,7 +125,7 @@ pub fn notification(
         },
         withheld,
     });
-    let smtputf8 = !to.is_ascii() || failed.iter().any(|failed| !failed.address.is_ascii());
+    let smtputf8 = !to.is_ascii() || reported.iter().any(|one| !one.address.is_ascii());
     let mut own = own_message(identity, &message.envelope.trace, to, smtputf8, octets.len(), now);
     // A host without 8BITMIME must still get what is plain ASCII.
     own.envelope.eight_bit = !octets.is_ascii();
@@ -148,8 +168,11 @@ fn own_message(
         statuses: vec![Status::Due {
             at: now,
             attempts: 0,
+            warned: false,
             reply: "".into(),
         }],
+        held: false,
+        bulk: false,
     }
 }
 
@@ -200,5 +223,18 @@ mod tests {
         assert!(wants(Some(vec![Notify::Success, Notify::Failure])));
         assert!(!wants(Some(vec![Notify::Never])));
         assert!(!wants(Some(vec![Notify::Delay])));
+        let recipient = |notify| Recipient {
+            address: "a@b".into(),
+            orcpt: None,
+            notify,
+        };
+        let [silent, delay, success] = [
+            None,
+            Some(vec![Notify::Failure, Notify::Delay]),
+            Some(vec![Notify::Success]),
+        ]
+        .map(recipient);
+        assert!(wants_delay(&silent) && wants_delay(&delay) && !wants_delay(&success));
+        assert!(!wants_success(&silent) && !wants_success(&delay) && wants_success(&success));
     }
 }

@@ -35,21 +35,18 @@ pub fn step(schedule: &mut Schedule, worker: &Arc<Worker>, manager: &UnboundedSe
 }
 
 fn mostly_dead(schedule: &Schedule, store: &Store) -> bool {
-    let live: u64 = schedule
-        .entries()
-        .map(|(_, entry)| entry.location.body_length + u64::from(entry.location.meta_length))
-        .sum();
-    store.octets() > 2 * live + store.slack()
+    store.octets() > 2 * schedule.octets() + store.slack()
 }
 
 /// Appends a message again with the statuses it has now. While that is under way it is not tried, so that no outcome
 /// can come between.
 fn carry(schedule: &mut Schedule, worker: &Arc<Worker>, manager: &UnboundedSender<Command>, id: MessageId) {
     let Some(entry) = schedule.carry(id) else { return };
-    let (location, statuses) = (entry.location, entry.statuses().cloned().collect());
+    let (location, held) = (entry.location, entry.held);
+    let statuses = entry.statuses().cloned().collect();
     let (worker, manager) = (worker.clone(), manager.clone());
     tokio::spawn(async move {
-        let place = copy(&worker, id, location, statuses).await;
+        let place = copy(&worker, id, location, statuses, held).await;
         if let Err(error) = &place {
             worker
                 .events
@@ -64,10 +61,12 @@ async fn copy(
     id: MessageId,
     from: Location,
     statuses: Vec<Status>,
+    held: bool,
 ) -> anyhow::Result<Location> {
     let store = worker.store.clone();
     let mut stored = tokio::task::spawn_blocking(move || store.message(from)).await??;
     stored.message.statuses = statuses;
+    stored.message.held = held;
     let record = message_record(id, &stored.message, stored.body())?;
     let places = worker.store.append(vec![record]).await?;
     places

@@ -124,11 +124,33 @@ pub struct Queue {
     /// Seconds until a recipient is given up, but not before it was tried as often as `retry` has entries: a clock that
     /// is set forward by years must not fail all mail at once.
     pub expire: u64,
+    /// Seconds after which a sender is told once that his message is late; 0 is never.
+    pub delay_warning: u64,
     /// Connections to one destination at a time.
     pub concurrency_per_destination: usize,
 }
 
 impl Queue {
+    /// When the sender of a message that arrived then is told of its delay, milliseconds since 1970.
+    pub fn late_at(&self, arrived: u64) -> u64 {
+        match self.delay_warning {
+            0 => u64::MAX,
+            seconds => arrived.saturating_add(seconds.saturating_mul(1000)),
+        }
+    }
+
+    /// When the time of a message that arrived then has run out, milliseconds since 1970.
+    pub fn over_at(&self, arrived: u64) -> u64 {
+        arrived.saturating_add(self.expire.saturating_mul(1000))
+    }
+
+    /// Milliseconds to wait after so many failures in a row and one more.
+    pub fn wait(&self, failures: u32) -> u64 {
+        let last = self.retry.len().saturating_sub(1);
+        let step = usize::try_from(failures).map_or(last, |step| step.min(last));
+        self.retry.get(step).copied().unwrap_or(3600).saturating_mul(1000)
+    }
+
     /// Milliseconds of the longest wait between two attempts.
     pub fn longest_wait(&self) -> u64 {
         let seconds = self.retry.iter().max().copied().unwrap_or(3600);
@@ -141,6 +163,7 @@ impl Default for Queue {
         Self {
             retry: vec![60, 300, 900, 1800, 3600],
             expire: 432_000,
+            delay_warning: 14_400,
             concurrency_per_destination: 10,
         }
     }

@@ -1,24 +1,27 @@
-//! The control socket: one JSON request per line, one JSON reply per line ([`postern_control`]). It only reads.
+//! The control socket: one JSON request per line, one JSON reply per line ([`postern_control`]).
+//!
+//! Who may connect is a matter of the socket's mode; who may change something, of the user id that the kernel names: root
+//! and the queue's own user. The console's user is neither, so that the console only reads, whatever it is made to ask.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use postern_control::{DkimRecord, QueuedMessage, QueuedRecipient, Reply, Request};
+use postern_control::{Change, DkimRecord, MAX_IDS, NotChanged, Reply, Request};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
+use super::change::Order;
 use super::job::Worker;
-use super::manager::{Command, Listing};
-use crate::events::rfc3339_millis;
-use crate::spool::Status;
+use super::manager::Command;
+use super::page::Query;
 
 /// Octets of a request at most.
-const REQUEST: u64 = 4096;
+const REQUEST: u64 = 64 << 10;
+/// Octets of the operator's reason at most; it goes into events and notifications.
+const REASON: usize = 500;
 /// A client that is silent for so long is dropped.
 const IDLE: Duration = Duration::from_mins(5);
-/// Messages in a listing at most.
-const LISTING: usize = 1000;
 
 /// Answers requests.
 pub struct Control {
@@ -32,6 +35,8 @@ pub struct Control {
     pub worker: Arc<Worker>,
     /// Who knows the queue.
     pub manager: UnboundedSender<Command>,
+    /// The user as which the queue runs.
+    pub own_user: u32,
 }
 
 impl Control {
@@ -51,6 +56,7 @@ impl Control {
     }
 
     async fn connection(self: Arc<Self>, stream: UnixStream) {
+        let user = stream.peer_cred().map(|peer| peer.uid()).ok();
         let (read, mut write) = stream.into_split();
         let mut read = BufReader::new(read);
         loop {
@@ -61,7 +67,7 @@ impl Control {
                 return;
             }
             let reply = match serde_json::from_slice(&line) {
-                Ok(request) => self.answer(&request).await,
+                Ok(request) => self.answer(request, user).await,
                 Err(error) => Reply::Error {
                     text: format!("the request cannot be read: {error}"),
                 },
@@ -76,78 +82,133 @@ impl Control {
         }
     }
 
-    async fn answer(&self, request: &Request) -> Reply {
-        match request {
-            Request::Status => match self.ask(Command::Status).await {
-                Some(queue) => Reply::Status {
+    async fn answer(&self, request: Request, user: Option<u32>) -> Reply {
+        if request.changes() && !may_change(user, self.own_user) {
+            return refused(user);
+        }
+        let query = Query {
+            worker: &self.worker,
+            manager: &self.manager,
+        };
+        let answered = match request {
+            Request::Status => ask(&self.manager, Command::Status)
+                .await
+                .map(|queue| Reply::Status {
                     node: self.node.clone(),
                     role: self.role.into(),
                     version: env!("CARGO_PKG_VERSION").into(),
                     queue,
-                },
-                None => stopping(),
-            },
-            Request::QueueList => match self.ask(|answer| Command::List(LISTING, answer)).await {
-                Some(listing) => self.list(listing).await,
-                None => stopping(),
-            },
-            Request::DkimRecords => Reply::DkimRecords {
-                records: self.records.clone(),
-            },
-        }
-    }
-
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
-        let (answer, answered) = oneshot::channel();
-        self.manager.send(command(answer)).ok()?;
-        answered.await.ok()
-    }
-
-    /// Addresses are in the spool only; a message that has gone meanwhile is left out.
-    async fn list(&self, listing: Listing) -> Reply {
-        let store = self.worker.store.clone();
-        let read = move || {
-            let read =
-                listing
-                    .messages
-                    .into_iter()
-                    .filter_map(|(id, location, statuses)| {
-                        let stored = store.envelope(location).ok()?;
-                        let recipients = stored.envelope.recipients.into_iter().zip(statuses).filter_map(
-                            |(to, status)| {
-                                let Status::Due { at, attempts, reply } = status else {
-                                    return None;
-                                };
-                                Some(QueuedRecipient {
-                                    address: to.address,
-                                    attempts,
-                                    next_attempt: rfc3339_millis(at),
-                                    last_reply: reply.into(),
-                                })
-                            },
-                        );
-                        Some(QueuedMessage {
-                            id: id.to_string(),
-                            arrived: rfc3339_millis(stored.arrived),
-                            provenance: stored.provenance.to_string(),
-                            from: stored.envelope.reverse_path,
-                            size: location.body_length,
-                            recipients: recipients.collect(),
-                        })
-                    });
-            Reply::QueueList {
-                messages: read.collect(),
-                truncated: listing.truncated,
+                }),
+            Request::QueueList { filter, after, limit } => query.list(filter, after, limit).await,
+            Request::QueueShow { id } => query.show(&id).await,
+            Request::QueueChange { change, ids, reason } => {
+                let by = user.map_or(String::new(), |user| format!("user id {user}"));
+                self.change(change, ids, reason, &by).await
             }
+            Request::DkimRecords => Some(Reply::DkimRecords {
+                records: self.records.clone(),
+            }),
         };
-        tokio::task::spawn_blocking(read)
-            .await
-            .unwrap_or_else(|_| stopping())
+        answered.unwrap_or_else(|| Reply::Error {
+            text: "the queue is stopping; ask again when it has started".into(),
+        })
+    }
+
+    /// All changes are under way together, so that they share flushes.
+    async fn change(
+        &self,
+        change: Change,
+        ids: Vec<String>,
+        reason: Option<String>,
+        by: &str,
+    ) -> Option<Reply> {
+        if let Some(text) = unusable(&ids, reason.as_deref()) {
+            return Some(Reply::Error { text });
+        }
+        let (by, reason): (Arc<str>, Option<Arc<str>>) = (by.into(), reason.map(Into::into));
+        let mut under_way = Vec::new();
+        let mut failed = Vec::new();
+        for text in ids {
+            let id = match text.parse() {
+                Ok(id) => id,
+                Err(error) => {
+                    let why = format!("{error}");
+                    failed.push(NotChanged { id: text, why });
+                    continue;
+                }
+            };
+            let (answer, answered) = oneshot::channel();
+            let order = Order {
+                id,
+                change,
+                by: by.clone(),
+                reason: reason.clone(),
+                answer,
+            };
+            self.manager.send(Command::Change(Box::new(order))).ok()?;
+            under_way.push((text, answered));
+        }
+        let mut done = Vec::new();
+        for (id, answered) in under_way {
+            match answered.await.ok()? {
+                Ok(()) => done.push(id),
+                Err(why) => failed.push(NotChanged { id, why }),
+            }
+        }
+        Some(Reply::QueueChanged { done, failed })
     }
 }
 
-fn stopping() -> Reply {
+/// Asks the manager; `None` where it has ended.
+pub async fn ask<T>(
+    manager: &UnboundedSender<Command>,
+    command: impl FnOnce(oneshot::Sender<T>) -> Command,
+) -> Option<T> {
+    let (answer, answered) = oneshot::channel();
+    manager.send(command(answer)).ok()?;
+    answered.await.ok()
+}
+
+fn may_change(user: Option<u32>, own: u32) -> bool {
+    user.is_some_and(|user| user == 0 || user == own)
+}
+
+fn refused(user: Option<u32>) -> Reply {
+    let who = user.map_or("a user that the kernel does not name".into(), |user| {
+        format!("user id {user}")
+    });
     Reply::Error {
-        text: "the queue is stopping; ask again when it has started".into(),
+        text: format!("{who} may only read; only root and the queue's own user may change the queue"),
+    }
+}
+
+fn unusable(ids: &[String], reason: Option<&str>) -> Option<String> {
+    if ids.len() > MAX_IDS {
+        return Some(format!(
+            "{} ids in one request; ask for at most {MAX_IDS}",
+            ids.len()
+        ));
+    }
+    let reason = reason?;
+    (reason.len() > REASON || reason.contains(char::is_control))
+        .then(|| format!("the reason must be one line of at most {REASON} octets"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_root_and_the_queue_itself_may_change_something() {
+        assert!(may_change(Some(0), 3002) && may_change(Some(3002), 3002));
+        assert!(!may_change(Some(3008), 3002) && !may_change(None, 3002));
+    }
+
+    #[test]
+    fn a_reason_is_one_short_line() {
+        assert_eq!(unusable(&[], Some("spam run, ticket 7")), None);
+        assert!(unusable(&[], Some("two\r\nlines")).is_some());
+        assert!(unusable(&[], Some(&"x".repeat(501))).is_some());
+        assert!(unusable(&vec![String::new(); MAX_IDS + 1], None).is_some());
     }
 }

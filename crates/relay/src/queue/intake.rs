@@ -1,6 +1,7 @@
 //! Intake: takes handovers from smtpd, refuses what has no route or no room, and answers after stable storage.
 
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -8,16 +9,22 @@ use postern_control::EventKind;
 use postern_smtp::replies;
 use postern_smtp::reply::Reply as SmtpReply;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::job::{Queued, Worker};
 use super::mail;
 use super::manager::Command;
+use super::priority;
 use super::provenance::Provenance;
 use super::store::message_record;
 use crate::events::unix_millis;
 use crate::handover::{Connection, Listener, Received, Reply};
 use crate::spool::writer::{AppendError, Body};
 use crate::spool::{Status, StoredMessage};
+
+/// Octets in which fields that mark mass mail are looked for.
+const HEADER: usize = 64 << 10;
 
 /// Takes what comes through one handover socket.
 pub struct Intake {
@@ -34,12 +41,20 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// Serves until the task is dropped.
-    pub async fn serve(self: Arc<Self>, listener: Listener) {
+    /// Serves until it is told to stop; then what was received is still taken and answered, so that no client sends
+    /// again what is in the spool.
+    pub async fn serve(self: Arc<Self>, listener: Listener, mut stop: watch::Receiver<bool>) {
+        let mut connections = JoinSet::new();
         loop {
-            match listener.accept().await {
+            let accepted = tokio::select! {
+                biased;
+                _ = stop.changed() => break,
+                accepted = listener.accept() => accepted,
+                Some(_) = connections.join_next() => continue,
+            };
+            match accepted {
                 Ok(connection) => {
-                    tokio::spawn(self.clone().connection(connection));
+                    connections.spawn(self.clone().connection(connection, stop.clone()));
                 }
                 Err(error) => {
                     self.worker
@@ -49,11 +64,17 @@ impl Intake {
                 }
             }
         }
+        while connections.join_next().await.is_some() {}
     }
 
-    async fn connection(self: Arc<Self>, mut connection: Connection) {
+    async fn connection(self: Arc<Self>, mut connection: Connection, mut stop: watch::Receiver<bool>) {
         loop {
-            let received = match connection.receive(self.max_octets).await {
+            let received = tokio::select! {
+                biased;
+                _ = stop.changed() => return,
+                received = connection.receive(self.max_octets) => received,
+            };
+            let received = match received {
                 Ok(Some(received)) => received,
                 Ok(None) => return,
                 Err(error) => {
@@ -93,11 +114,14 @@ impl Intake {
         let due = Status::Due {
             at: now,
             attempts: 0,
+            warned: false,
             reply: "".into(),
         };
         let statuses = vec![due; envelope.recipients.len()];
+        let file = Arc::new(File::from(message));
+        let bulk = priority::is_bulk(&header(&file), envelope.recipients.len());
         let body = Body::File {
-            file: Arc::new(File::from(message)),
+            file,
             offset: 0,
             length: envelope.size,
         };
@@ -106,6 +130,8 @@ impl Intake {
             provenance: self.provenance,
             arrived: now,
             statuses,
+            held: false,
+            bulk,
         };
         let store = &self.worker.store;
         let id = store.new_id();
@@ -147,6 +173,14 @@ impl Intake {
         })));
         Reply::Queued { id: id.to_string() }
     }
+}
+
+/// The beginning of the message; what cannot be read is empty, and found out when it is written to the spool.
+fn header(message: &File) -> Vec<u8> {
+    let mut octets = vec![0; HEADER];
+    let read = message.read_at(&mut octets, 0).unwrap_or(0);
+    octets.truncate(read);
+    octets
 }
 
 fn refused(reply: &SmtpReply) -> Reply {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use postern_control::EventKind;
 use postern_smtp::client::Outcome;
@@ -13,21 +13,17 @@ use postern_smtp::reply::Reply;
 use super::bounce::{self, Identity};
 use super::config::Queue;
 use super::router::{Destination, Router};
-use super::schedule::Job;
-use super::store::{Store, message_record, outcome_record};
+use super::schedule::{Job, Reach};
+use super::store::Store;
 use super::{mail, reasons};
 use crate::deliver::content::{Content, ContentError};
 use crate::deliver::hop::Hop;
-use crate::deliver::{Attempt, Courier};
+use crate::deliver::{Attempt, Contact, Courier};
 use crate::dkim::Signers;
-use crate::dsn::Failed;
+use crate::dsn::{Action, Reported};
 use crate::events::{Events, rfc3339_millis, unix_millis};
 use crate::spool::body::Stored;
-use crate::spool::writer::{Body, Record};
 use crate::spool::{Location, MessageId, SpoolError, Status, StoredMessage, StoredOutcome};
-
-/// Wait before the spool is asked again to record what has happened already.
-const RECORD_AGAIN: Duration = Duration::from_secs(2);
 
 /// What all jobs share.
 pub struct Worker {
@@ -67,6 +63,8 @@ pub struct Finished {
     pub news: Vec<(u32, Status)>,
     /// The notification that came of it.
     pub queued: Option<Queued>,
+    /// Whether the destination was reached.
+    pub reach: Reach,
 }
 
 /// Why a message cannot be sent now.
@@ -103,6 +101,9 @@ impl Worker {
                     host: None,
                     tls: None,
                     proof: None,
+                    contact: Contact::None,
+                    knows_dsn: false,
+                    session: None,
                 };
                 return self.conclude(job, &stored.message, Some(&stored), &attempt).await;
             }
@@ -115,7 +116,7 @@ impl Worker {
         ) {
             (Ok(envelope), Some(hop)) => {
                 self.courier
-                    .attempt(hop, &job.destination.domain, envelope, &content)
+                    .attempt(hop, &job.destination, envelope, &content)
                     .await
             }
             (Ok(envelope), None) => Attempt::all(
@@ -129,6 +130,9 @@ impl Worker {
                     host: None,
                     tls: None,
                     proof: None,
+                    contact: Contact::None,
+                    knows_dsn: false,
+                    session: None,
                 }
             }
         };
@@ -187,13 +191,16 @@ impl Worker {
                 host: None,
                 tls: None,
                 proof: None,
+                contact: Contact::None,
+                knows_dsn: false,
+                session: None,
             };
             return self.conclude(job, &message, content.as_ref(), &attempt).await;
         }
         self.store.mark_damaged(job.location.segment);
         let now = unix_millis(SystemTime::now());
         let status = |attempts: u32| {
-            self.again(job.arrived, attempts, reply, now)
+            self.again(job.arrived, attempts, attempts, reply, now)
                 .unwrap_or(Status::Failed)
         };
         let news = job
@@ -205,17 +212,14 @@ impl Worker {
             job,
             news,
             queued: None,
+            reach: Reach::Unknown,
         }
     }
 
-    /// When a recipient is tried again after a transient failure; `None` when its time has run out and it was tried as
-    /// often as there are waiting times.
-    fn again(&self, arrived: u64, attempts: u32, reply: &Reply, now: u64) -> Option<Status> {
-        let step = usize::try_from(attempts)
-            .unwrap_or(usize::MAX)
-            .min(self.queue.retry.len().saturating_sub(1));
-        let wait = self.queue.retry.get(step).copied().unwrap_or(3600);
-        let at = now + wait * 1000;
+    /// When a recipient is tried again after a transient failure: `step` is how often in a row it failed, or its
+    /// destination did. `None` when its time has run out and it was tried as often as there are waiting times.
+    fn again(&self, arrived: u64, attempts: u32, step: u32, reply: &Reply, now: u64) -> Option<Status> {
+        let at = now + self.queue.wait(step);
         let text = reply.to_string().into();
         let in_time = at <= arrived.saturating_add(self.queue.expire.saturating_mul(1000));
         let tried_little = (attempts as usize) + 1 < self.queue.retry.len();
@@ -223,6 +227,7 @@ impl Worker {
             at,
             attempts: attempts + 1,
             reply: text,
+            warned: false,
         })
     }
 
@@ -236,8 +241,9 @@ impl Worker {
         attempt: &Attempt,
     ) -> Finished {
         let now = unix_millis(SystemTime::now());
+        let unreachable = attempt.is_unreachable();
         let mut news = Vec::new();
-        let mut failed = Vec::new();
+        let mut reported = Vec::new();
         for ((index, attempts), outcome) in job.recipients.iter().zip(&attempt.outcomes) {
             let Some(recipient) = message.envelope.recipients.get(*index as usize) else {
                 continue;
@@ -245,15 +251,19 @@ impl Worker {
             let (status, expired) = match outcome {
                 Outcome::Delivered(_) => (Status::Delivered, false),
                 Outcome::Permanent(_) => (Status::Failed, false),
-                Outcome::Transient(reply) => match self.again(job.arrived, *attempts, reply, now) {
-                    Some(status) => (status, false),
-                    None => (Status::Failed, true),
-                },
+                Outcome::Transient(reply) => {
+                    // All its mail waits for the destination alike.
+                    let step = if unreachable { job.failures } else { *attempts };
+                    match self.again(job.arrived, *attempts, step, reply, now) {
+                        Some(status) => (status, false),
+                        None => (Status::Failed, true),
+                    }
+                }
             };
             let trace = &message.envelope.trace;
             self.tell(&job, trace, attempt, &recipient.address, outcome, &status);
             if status == Status::Failed && bounce::wants_failure(recipient) {
-                failed.push(Failed {
+                reported.push(Reported {
                     address: recipient.address.clone(),
                     orcpt: recipient.orcpt.clone(),
                     status: if expired {
@@ -263,16 +273,49 @@ impl Worker {
                     },
                     remote: attempt.host.clone(),
                     reply: outcome.reply().to_string(),
-                    expired,
+                    action: Action::Failed { expired },
+                });
+            }
+            // RFC 3461 5.2.2: a next hop that does not know DSN leaves it to us to say that it took the message.
+            if status == Status::Delivered && !attempt.knows_dsn && bounce::wants_success(recipient) {
+                let mailbox = matches!(self.hop(&job.destination), Some(Hop::Lmtp(_)));
+                reported.push(Reported {
+                    address: recipient.address.clone(),
+                    orcpt: recipient.orcpt.clone(),
+                    status: enhanced(outcome.reply()),
+                    remote: attempt.host.clone(),
+                    reply: outcome.reply().to_string(),
+                    action: if mailbox {
+                        Action::Delivered
+                    } else {
+                        Action::Relayed
+                    },
                 });
             }
             news.push((*index, status));
         }
-        let notification = bounce::notification(&self.identity, job.id, message, content, &failed, now);
+        let outcome = StoredOutcome {
+            recipients: news.clone(),
+            held: None,
+        };
+        let notification = self.notification(job.id, message, content, &reported, now);
         let queued = self
-            .record(&job, &message.envelope.trace, &news, notification)
+            .record_surely(job.id, &message.envelope.trace, notification, &outcome)
             .await;
-        Finished { job, news, queued }
+        let reach = match (attempt.outcomes.first(), attempt.contact) {
+            (Some(outcome), _) if unreachable => {
+                let reply = outcome.reply().to_string().into();
+                Reach::Unreachable(reply, now + self.queue.wait(job.failures))
+            }
+            (_, Contact::Made) => Reach::Reached,
+            _ => Reach::Unknown,
+        };
+        Finished {
+            job,
+            news,
+            queued,
+            reach,
+        }
     }
 
     fn tell(
@@ -307,68 +350,6 @@ impl Worker {
         };
         self.events.emit(trace, Some(&id), tried);
         self.events.emit(trace, Some(&id), became);
-    }
-
-    /// Makes the notification durable and then the news, with a flush between: of two records that share one, a power
-    /// cut may leave the second and take the first, and then nobody would be told.
-    async fn record(
-        &self,
-        job: &Job,
-        trace: &str,
-        news: &[(u32, Status)],
-        notification: Option<(StoredMessage, Vec<u8>)>,
-    ) -> Option<Queued> {
-        let id = job.id.to_string();
-        let warn = |text: String| {
-            self.events
-                .emit(Some(trace), Some(&id), EventKind::Warning { text });
-        };
-        let dsn = notification.filter(|(message, _)| {
-            let to = &message.envelope.recipients[0].address;
-            let routed = self.router.destination(message.provenance, to).is_some();
-            if !routed {
-                warn(format!(
-                    "no route for our own notifications leads to {to}; add one from `inside`"
-                ));
-            }
-            routed
-        });
-        let mut queued = None;
-        if let Some((message, octets)) = dsn {
-            let dsn_id = self.store.new_id();
-            let body = Body::Octets(octets.into());
-            let record = message_record(dsn_id, &message, body);
-            let location = self.append(record.into_iter().collect(), &warn).await;
-            queued = location.map(|location| Queued {
-                id: dsn_id,
-                location,
-                message,
-            });
-        }
-        let outcome = StoredOutcome {
-            recipients: news.to_vec(),
-        };
-        let record = outcome_record(job.id, &outcome);
-        self.append(record.into_iter().collect(), &warn).await;
-        if let Some(queued) = &queued {
-            let kind = EventKind::Dsn {
-                dsn: queued.id.to_string(),
-                r#for: queued.message.envelope.recipients[0].address.clone(),
-            };
-            self.events.emit(Some(trace), Some(&id), kind);
-        }
-        queued
-    }
-
-    /// Does not give up: the next hop has answered, and forgetting that would send the message again.
-    async fn append(&self, records: Vec<Record>, warn: &(impl Fn(String) + Sync)) -> Option<Location> {
-        loop {
-            match self.store.append(records.clone()).await {
-                Ok(locations) => return locations.first().copied(),
-                Err(error) => warn(format!("an outcome is not recorded yet: {error}")),
-            }
-            tokio::time::sleep(RECORD_AGAIN).await;
-        }
     }
 }
 

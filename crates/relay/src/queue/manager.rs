@@ -1,17 +1,21 @@
 //! The manager: one task owns the schedule. It starts jobs when they are due and a place is free, takes their
 //! results, and keeps the spool small.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use postern_control::{EventKind, QueueStatus};
+use postern_control::{Change, EventKind, QueueStatus};
 use tokio::sync::{mpsc, oneshot};
 
+use super::change::{Changed, Order};
 use super::job::{Finished, Queued, Worker};
 use super::provenance::Provenance;
 use super::reasons;
 use super::router::{Destination, Router};
-use super::schedule::Schedule;
+use super::schedule::{Entry, New, Schedule, Unready};
+use super::{notice, priority};
 use crate::events::unix_millis;
 use crate::spool::{Location, MessageId, Status, StoredMessage};
 
@@ -21,6 +25,9 @@ const SESSIONS: usize = 400;
 const COMPACTION: Duration = Duration::from_secs(5);
 /// In-flight jobs have so long to end when the process stops.
 const DRAIN: Duration = Duration::from_secs(25);
+
+/// Milliseconds between two looks at a message that is late.
+const LOOK_AGAIN: u64 = 600_000;
 
 /// What the manager is told or asked.
 pub enum Command {
@@ -32,18 +39,36 @@ pub enum Command {
     Carried(MessageId, Option<Location>),
     /// How the queue stands.
     Status(oneshot::Sender<QueueStatus>),
-    /// The oldest messages, at most so many.
-    List(usize, oneshot::Sender<Listing>),
+    /// The oldest messages behind this id, at most so many.
+    List(Option<MessageId>, usize, oneshot::Sender<Listing>),
+    /// One message.
+    Show(MessageId, oneshot::Sender<Option<Listed>>),
+    /// The operator wants something done with a message.
+    Change(Box<Order>),
+    /// It is done, or could not be.
+    Changed(Box<Changed>),
     /// Start nothing more; answer when all jobs have ended, or their time is over.
     Drain(oneshot::Sender<usize>),
 }
 
 /// The oldest messages.
 pub struct Listing {
-    /// Place, and how the recipients stand, in the envelope's order.
-    pub messages: Vec<(MessageId, Location, Vec<Status>)>,
+    /// In the order of their ids.
+    pub messages: Vec<Listed>,
     /// There are more.
-    pub truncated: bool,
+    pub more: bool,
+}
+
+/// A message in a listing.
+pub struct Listed {
+    /// Its name.
+    pub id: MessageId,
+    /// Its place.
+    pub location: Location,
+    /// Whether it is held.
+    pub held: bool,
+    /// How its recipients stand, and by which next hop they go, in the envelope's order.
+    pub recipients: Vec<(Status, Arc<str>)>,
 }
 
 /// Owner of the schedule.
@@ -53,6 +78,10 @@ pub struct Manager {
     commands: mpsc::UnboundedReceiver<Command>,
     sender: mpsc::UnboundedSender<Command>,
     draining: Option<oneshot::Sender<usize>>,
+    /// Changes of messages that are just being carried over or changed.
+    postponed: Vec<Order>,
+    /// When to look whether the time of a message has run out.
+    looks: BinaryHeap<Reverse<(u64, MessageId)>>,
 }
 
 impl Manager {
@@ -67,6 +96,8 @@ impl Manager {
                 commands,
                 sender: sender.clone(),
                 draining: None,
+                postponed: Vec::new(),
+                looks: BinaryHeap::new(),
             },
             sender,
         )
@@ -79,6 +110,8 @@ impl Manager {
             provenance,
             arrived,
             statuses,
+            held,
+            bulk,
         } = message;
         let recipients = envelope
             .recipients
@@ -86,8 +119,19 @@ impl Manager {
             .zip(statuses)
             .map(|(recipient, status)| (self.destination(provenance, &recipient.address), status))
             .collect();
-        self.schedule
-            .insert(id, location, provenance, arrived, recipients);
+        let new = New {
+            location,
+            provenance,
+            arrived,
+            held,
+            bulk,
+            sender: priority::sender(envelope.authenticated_user.as_deref(), &envelope.reverse_path),
+            recipients,
+        };
+        let queue = &self.worker.queue;
+        self.looks
+            .push(Reverse((queue.late_at(arrived).min(queue.over_at(arrived)), id)));
+        self.schedule.insert(id, new);
     }
 
     fn destination(&self, provenance: Provenance, address: &str) -> Destination {
@@ -111,6 +155,7 @@ impl Manager {
             last = now;
             if self.draining.is_none() {
                 self.start(now);
+                self.look(now);
             } else {
                 let until = *deadline.get_or_insert_with(|| tokio::time::Instant::now() + DRAIN);
                 if self.schedule.active() == 0 || tokio::time::Instant::now() >= until {
@@ -118,10 +163,9 @@ impl Manager {
                     return;
                 }
             }
-            let due = self
-                .schedule
-                .next_due()
-                .map_or(60_000, |at| at.saturating_sub(now).clamp(1, 60_000));
+            let look = self.looks.peek().map(|Reverse((at, _))| *at);
+            let due = self.schedule.next_due().into_iter().chain(look).min();
+            let due = due.map_or(60_000, |at| at.saturating_sub(now).clamp(1, 60_000));
             // Places that become free come with a command, so a full schedule need not be looked at again and again.
             let full = self.schedule.active() >= SESSIONS;
             let wake = Duration::from_millis(if full || self.draining.is_some() {
@@ -167,44 +211,192 @@ impl Manager {
                 self.insert(id, location, message);
             }
             Command::Finished(finished) => {
-                let Finished { job, news, queued } = *finished;
+                let Finished {
+                    job,
+                    news,
+                    queued,
+                    reach,
+                } = *finished;
                 if let Some(queued) = queued {
                     self.insert(queued.id, queued.location, queued.message);
                 }
-                if self.schedule.finish(job.id, job.to, news) {
-                    self.worker
-                        .events
-                        .emit(None, Some(&job.id.to_string()), EventKind::Removed);
+                if self.schedule.finish(job.id, job.to, news, &reach) {
+                    self.removed(job.id);
                 }
             }
-            Command::Carried(id, location) => self.schedule.carried(id, location),
+            Command::Carried(id, location) => {
+                self.schedule.carried(id, location);
+                self.again();
+            }
             Command::Status(answer) => drop(answer.send(self.status())),
-            Command::List(most, answer) => drop(answer.send(self.list(most))),
+            Command::List(after, most, answer) => drop(answer.send(self.list(after, most))),
+            Command::Show(id, answer) => {
+                let entry = self.schedule.entry(id);
+                drop(answer.send(entry.map(|entry| self.listed(id, entry))));
+            }
+            Command::Change(order) => self.change(*order),
+            Command::Changed(changed) => self.changed(*changed),
             Command::Drain(done) => self.draining = Some(done),
         }
     }
 
+    /// Looks at messages whose time may have run out.
+    fn look(&mut self, now: u64) {
+        while let Some(Reverse((at, id))) = self.looks.peek().copied()
+            && at <= now
+        {
+            self.looks.pop();
+            let Some(entry) = self.schedule.entry(id) else {
+                continue;
+            };
+            let queue = &self.worker.queue;
+            let (late_at, over_at) = (queue.late_at(entry.arrived), queue.over_at(entry.arrived));
+            // What is just being tried or held, or could not be recorded, is looked at again.
+            let next = [late_at, over_at].into_iter().filter(|at| *at > now);
+            let again = next.chain([now + queue.longest_wait().min(LOOK_AGAIN)]).min();
+            self.looks.extend(again.map(|at| Reverse((at, id))));
+            let (mut expired, mut late) = (Vec::new(), Vec::new());
+            if over_at <= now {
+                expired = notice::expired(&self.schedule, entry, queue.retry.len());
+            } else if late_at <= now {
+                late = notice::late(&self.schedule, entry);
+            }
+            if entry.held || expired.is_empty() && late.is_empty() {
+                continue;
+            }
+            if let Ok(entry) = self.schedule.begin_change(id, true) {
+                let location = entry.location;
+                let (worker, sender) = (self.worker.clone(), self.sender.clone());
+                tokio::spawn(async move {
+                    let changed = if expired.is_empty() {
+                        worker.warn_sender(id, location, late, now).await
+                    } else {
+                        worker.expire(id, location, expired, now).await
+                    };
+                    let _ = sender.send(Command::Changed(Box::new(changed)));
+                });
+            }
+        }
+    }
+
+    fn removed(&self, id: MessageId) {
+        self.worker
+            .events
+            .emit(None, Some(&id.to_string()), EventKind::Removed);
+    }
+
+    /// Begins a change, or says why not.
+    fn change(&mut self, order: Order) {
+        let alone = matches!(order.change, Change::Cancel | Change::Bounce);
+        let entry = match self.schedule.begin_change(order.id, alone) {
+            Ok(entry) => entry,
+            Err(Unready::Soon) => return self.postponed.push(order),
+            Err(Unready::Unknown) => {
+                let why = "no such message is in the queue: it may be done already";
+                return drop(order.answer.send(Err(why.into())));
+            }
+            Err(Unready::Tried) => {
+                let why = "it is just being tried; hold it, and cancel it when the attempt has ended";
+                return drop(order.answer.send(Err(why.into())));
+            }
+        };
+        let settled = match (order.change, entry.held) {
+            (Change::Hold, true) | (Change::Release, false) => Some(Ok(())),
+            (Change::Retry, true) => Some(Err("it is held; release it first".to_owned())),
+            (Change::Retry, false) => {
+                let now = unix_millis(SystemTime::now());
+                self.schedule.end_change(order.id, Vec::new(), None);
+                self.schedule.retry(order.id, now);
+                self.worker.tell_change(&order);
+                return drop(order.answer.send(Ok(())));
+            }
+            _ => None,
+        };
+        if let Some(result) = settled {
+            self.schedule.end_change(order.id, Vec::new(), None);
+            return drop(order.answer.send(result));
+        }
+        let (location, waiting) = (entry.location, entry.waiting());
+        let (worker, sender) = (self.worker.clone(), self.sender.clone());
+        tokio::spawn(async move {
+            let changed = worker.change(order, location, waiting).await;
+            let _ = sender.send(Command::Changed(Box::new(changed)));
+        });
+    }
+
+    fn changed(&mut self, changed: Changed) {
+        if let Some(queued) = changed.queued {
+            self.insert(queued.id, queued.location, queued.message);
+        }
+        let id = changed.id;
+        if self.schedule.end_change(id, changed.news, changed.held) {
+            self.removed(id);
+        }
+        if let Some(order) = changed.order {
+            let _ = order.answer.send(changed.result);
+        }
+        self.again();
+    }
+
+    /// A message has come to rest: changes that waited for that.
+    fn again(&mut self) {
+        for order in std::mem::take(&mut self.postponed) {
+            self.change(order);
+        }
+    }
+
     fn status(&self) -> QueueStatus {
-        let waiting = self.schedule.entries().flat_map(|(_, entry)| entry.statuses());
-        let oldest = self.schedule.entries().next().map(|(_, entry)| entry.arrived);
+        let oldest = self.schedule.entries(None).next().map(|(_, entry)| entry.arrived);
         let now = unix_millis(SystemTime::now());
         QueueStatus {
             messages: self.schedule.len() as u64,
-            recipients_due: waiting.filter(|status| !status.is_final()).count() as u64,
+            recipients_due: self.schedule.waiting() as u64,
             oldest_age_seconds: oldest.map_or(0, |arrived| now.saturating_sub(arrived) / 1000),
             spool_octets: self.worker.store.octets(),
         }
     }
 
-    fn list(&self, most: usize) -> Listing {
-        let messages = self
-            .schedule
-            .entries()
+    fn list(&self, after: Option<MessageId>, most: usize) -> Listing {
+        let mut entries = self.schedule.entries(after);
+        let messages = entries
+            .by_ref()
             .take(most)
-            .map(|(id, entry)| (id, entry.location, entry.statuses().cloned().collect()));
+            .map(|(id, entry)| self.listed(id, entry));
         Listing {
             messages: messages.collect(),
-            truncated: self.schedule.len() > most,
+            more: entries.next().is_some(),
+        }
+    }
+
+    fn listed(&self, id: MessageId, entry: &Entry) -> Listed {
+        // What is due waits for a destination that is closed.
+        let stands = |status: &Status, to| match (status.clone(), self.schedule.health(to).closed()) {
+            (
+                Status::Due {
+                    at,
+                    attempts,
+                    reply,
+                    warned,
+                },
+                Some((until, why)),
+            ) => Status::Due {
+                at: at.max(until),
+                attempts,
+                reply: if reply.is_empty() { why.into() } else { reply },
+                warned,
+            },
+            (status, _) => status,
+        };
+        let next_hop = |to| self.schedule.destination(to).next_hop.clone();
+        Listed {
+            id,
+            location: entry.location,
+            held: entry.held,
+            recipients: entry
+                .recipients()
+                .iter()
+                .map(|(to, status)| (stands(status, *to), next_hop(*to)))
+                .collect(),
         }
     }
 

@@ -12,6 +12,7 @@ use crate::deliver::mta_sts::MtaSts;
 use crate::deliver::mta_sts::fetch::Fetcher;
 use crate::deliver::mta_sts::store::Store;
 use crate::deliver::mx::Mx;
+use crate::deliver::shelf::Shelf;
 use crate::deliver::{Courier, policy, tls};
 use crate::events::Events;
 
@@ -64,5 +65,6 @@ pub fn courier(config: &Config, mta_sts: Policies) -> Courier {
         hostname: config.hostname.clone(),
         mx: Mx::new(dns),
         policies: policy::Policies { dns, mta_sts },
+        shelf: Shelf::default(),
     }
 }

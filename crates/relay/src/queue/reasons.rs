@@ -107,3 +107,9 @@ pub fn fault(error: impl Display) -> Reply {
 pub fn cannot_sign(error: impl Display) -> Reply {
     Reply::new(451, (4, 7, 5), format!("the message cannot be signed: {error}"))
 }
+
+/// The operator has given the message up.
+pub fn cancelled(reason: Option<&str>) -> Reply {
+    let why = reason.map_or(String::new(), |reason| format!(": {reason}"));
+    Reply::new(554, (5, 3, 0), format!("cancelled by the operator{why}"))
+}

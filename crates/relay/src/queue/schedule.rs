@@ -1,10 +1,18 @@
-//! The schedule: which messages wait, when each is due, and how many sessions each destination has. It is an index of
-//! what the spool says, rebuilt at every start, and holds neither addresses nor content. Pure: time is given.
+//! The schedule: which messages wait, when each is due, and which goes next. It is an index of what the spool says,
+//! rebuilt at every start, and holds neither addresses nor content. Pure: time is given.
+//!
+//! A message that is due becomes ready at its destination ([`super::fair`]). Destinations with something ready take turns,
+//! all transactional mail before all bulk; one that has no room ([`super::health`]) gives its turn up until it has.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::ops::Bound;
 
-use super::provenance::Provenance;
+use super::entry::Writing;
+pub use super::entry::{Entry, New, Unready};
+use super::fair::Fair;
+use super::health::Health;
+use super::priority::{Class, Sender, class};
 use super::router::Destination;
 use crate::spool::{Location, MessageId, Status};
 
@@ -12,26 +20,9 @@ use crate::spool::{Location, MessageId, Status};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DestinationId(u32);
 
-/// A message that waits.
-#[derive(Debug)]
-pub struct Entry {
-    /// Where it is.
-    pub location: Location,
-    /// Through which socket it came.
-    pub provenance: Provenance,
-    /// Milliseconds since 1970.
-    pub arrived: u64,
-    recipients: Vec<(DestinationId, Status)>,
-    /// Destinations that are being tried.
-    busy: Vec<DestinationId>,
-    /// Being appended to the spool again; nothing may be tried until that is done.
-    carried: bool,
-}
-
-impl Entry {
-    /// How its recipients stand, in the envelope's order.
-    pub fn statuses(&self) -> impl Iterator<Item = &Status> {
-        self.recipients.iter().map(|(_, status)| status)
+impl DestinationId {
+    fn index(self) -> usize {
+        self.0 as usize
     }
 }
 
@@ -48,144 +39,234 @@ pub struct Job {
     pub destination: Destination,
     /// Its index.
     pub to: DestinationId,
+    /// How often in a row the destination could not be reached.
+    pub failures: u32,
     /// Index in the envelope and tries so far.
     pub recipients: Vec<(u32, u32)>,
 }
 
+/// Whether a job's destination was reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reach {
+    /// It answered for the message.
+    Reached,
+    /// It answered nothing, or for all mail alike; why, and when (milliseconds since 1970) it may be tried again.
+    Unreachable(Box<str>, u64),
+    /// Nobody asked it.
+    Unknown,
+}
+
 struct Lane {
     destination: Destination,
+    health: Health,
     active: usize,
-    /// Messages that are due and wait for a place.
-    waiting: VecDeque<MessageId>,
+    /// Messages with a recipient here.
+    messages: usize,
+    ready: Fair,
+    /// For each class, whether it is in the order of turns.
+    queued: [bool; 2],
 }
 
 /// All messages that wait.
 pub struct Schedule {
     entries: BTreeMap<MessageId, Entry>,
     due: BinaryHeap<Reverse<(u64, MessageId, DestinationId)>>,
-    /// Due, and a place has become free.
-    released: VecDeque<(MessageId, DestinationId)>,
     lanes: Vec<Lane>,
+    /// Lanes that no message uses.
+    free: Vec<DestinationId>,
     names: HashMap<Destination, DestinationId>,
+    /// Destinations with something ready, for each class.
+    turns: [VecDeque<DestinationId>; 2],
+    /// When closed destinations are probed.
+    openings: BinaryHeap<Reverse<(u64, DestinationId)>>,
+    backlog: HashMap<Sender, usize>,
     by_segment: BTreeMap<u64, BTreeSet<MessageId>>,
+    octets: u64,
+    /// Recipients that are not done.
+    waiting: usize,
     active: usize,
     per_destination: usize,
     total: usize,
 }
 
 impl Schedule {
-    /// At most `per_destination` sessions to one destination and `total` to all.
+    /// At most `per_destination` sessions to one destination and `total` to all; bulk mail leaves an eighth of these to
+    /// transactional mail.
     pub fn new(per_destination: usize, total: usize) -> Self {
         Self {
             entries: BTreeMap::new(),
             due: BinaryHeap::new(),
-            released: VecDeque::new(),
             lanes: Vec::new(),
+            free: Vec::new(),
             names: HashMap::new(),
+            turns: [VecDeque::new(), VecDeque::new()],
+            openings: BinaryHeap::new(),
+            backlog: HashMap::new(),
             by_segment: BTreeMap::new(),
+            octets: 0,
+            waiting: 0,
             active: 0,
             per_destination,
             total,
         }
     }
 
-    /// Takes a message; its recipients with their destinations, in the envelope's order.
-    pub fn insert(
-        &mut self,
-        id: MessageId,
-        location: Location,
-        provenance: Provenance,
-        arrived: u64,
-        recipients: Vec<(Destination, Status)>,
-    ) {
-        let recipients: Vec<_> = recipients
+    /// Takes a message.
+    pub fn insert(&mut self, id: MessageId, new: New) {
+        let recipients: Vec<_> = new
+            .recipients
             .into_iter()
             .map(|(to, status)| (self.lane(to), status))
             .collect();
-        self.by_segment.entry(location.segment).or_default().insert(id);
+        self.by_segment
+            .entry(new.location.segment)
+            .or_default()
+            .insert(id);
         let entry = Entry {
-            location,
-            provenance,
-            arrived,
+            location: new.location,
+            provenance: new.provenance,
+            arrived: new.arrived,
+            held: new.held,
+            bulk: new.bulk,
+            sender: new.sender,
             recipients,
             busy: Vec::new(),
-            carried: false,
+            ready: Vec::new(),
+            writing: Writing::Nothing,
         };
-        for to in entry.destinations() {
-            self.due.extend(entry.next(to).map(|at| Reverse((at, id, to))));
+        self.octets += entry.octets();
+        self.waiting += entry.waiting().len();
+        *self.backlog.entry(entry.sender).or_default() += 1;
+        for to in entry.lanes() {
+            self.lanes[to.index()].messages += 1;
         }
         self.entries.insert(id, entry);
+        self.remember(id);
     }
 
     fn lane(&mut self, destination: Destination) -> DestinationId {
         if let Some(known) = self.names.get(&destination) {
             return *known;
         }
-        let id = DestinationId(u32::try_from(self.lanes.len()).unwrap_or(u32::MAX));
-        self.names.insert(destination.clone(), id);
-        self.lanes.push(Lane {
-            destination,
+        let lane = Lane {
+            destination: destination.clone(),
+            health: Health::new(self.per_destination),
             active: 0,
-            waiting: VecDeque::new(),
-        });
+            messages: 0,
+            ready: Fair::default(),
+            queued: [false; 2],
+        };
+        let id = if let Some(free) = self.free.pop() {
+            self.lanes[free.index()] = lane;
+            free
+        } else {
+            self.lanes.push(lane);
+            DestinationId(u32::try_from(self.lanes.len() - 1).unwrap_or(u32::MAX))
+        };
+        self.names.insert(destination, id);
         id
     }
 
-    /// What is to be tried next; `None` where nothing is due or all places are taken.
+    /// What is to be tried next; `None` where nothing is ready or all places are taken.
     pub fn next(&mut self, now: u64) -> Option<Job> {
-        while self.active < self.total {
-            let (id, to) = if let Some(released) = self.released.pop_front() {
-                released
-            } else {
-                let Reverse((at, ..)) = self.due.peek()?;
-                if *at > now {
-                    return None;
+        self.make_ready(now);
+        let for_bulk = self.total - self.total / 8;
+        for (class, places) in [(Class::Transactional, self.total), (Class::Bulk, for_bulk)] {
+            while self.active < places {
+                let Some(to) = self.turns[class as usize].pop_front() else {
+                    break;
+                };
+                let lane = &mut self.lanes[to.index()];
+                lane.queued[class as usize] = false;
+                if !lane.health.has_room(lane.active, now) {
+                    continue;
                 }
-                let Reverse((_, id, to)) = self.due.pop()?;
-                (id, to)
-            };
-            let Some(lane) = self.lanes.get_mut(to.0 as usize) else {
-                continue;
-            };
-            let entry = self
-                .entries
-                .get_mut(&id)
-                .filter(|entry| !entry.carried && !entry.busy.contains(&to));
-            let recipients = entry.as_ref().map_or(Vec::new(), |entry| entry.due(to, now));
-            let (Some(entry), false) = (entry, recipients.is_empty()) else {
-                // It has been dealt with meanwhile: its place goes to the next that waits.
-                self.released
-                    .extend(lane.waiting.pop_front().map(|next| (next, to)));
-                continue;
-            };
-            if lane.active >= self.per_destination {
-                lane.waiting.push_back(id);
-                continue;
+                let next = lane.ready.pop(class);
+                self.take_turn(to);
+                if let Some(job) = next.and_then(|id| self.job(id, to, now)) {
+                    return Some(job);
+                }
             }
-            lane.active += 1;
-            self.active += 1;
-            entry.busy.push(to);
-            let destination = lane.destination.clone();
-            return Some(Job {
-                id,
-                location: entry.location,
-                arrived: entry.arrived,
-                destination,
-                to,
-                recipients,
-            });
         }
         None
     }
 
-    /// When the next message is due.
+    /// The job of a message whose turn it is; `None` where it has been dealt with meanwhile.
+    fn job(&mut self, id: MessageId, to: DestinationId, now: u64) -> Option<Job> {
+        let entry = self.entries.get_mut(&id)?;
+        entry.ready.retain(|ready| *ready != to);
+        let recipients = entry.due(to, now);
+        if !entry.may_try(to) || recipients.is_empty() {
+            return None;
+        }
+        entry.busy.push(to);
+        self.active += 1;
+        let lane = &mut self.lanes[to.index()];
+        lane.active += 1;
+        Some(Job {
+            id,
+            location: entry.location,
+            arrived: entry.arrived,
+            destination: lane.destination.clone(),
+            to,
+            failures: lane.health.failures(),
+            recipients,
+        })
+    }
+
+    /// What is due becomes ready, and destinations whose time has come take turns again.
+    fn make_ready(&mut self, now: u64) {
+        while let Some(Reverse((at, id, to))) = self.due.peek().copied()
+            && at <= now
+        {
+            self.due.pop();
+            if let Some(entry) = self.entries.get_mut(&id)
+                && entry.may_try(to)
+                && !entry.ready.contains(&to)
+                && !entry.due(to, now).is_empty()
+            {
+                entry.ready.push(to);
+                let backlog = self.backlog.get(&entry.sender).copied().unwrap_or_default();
+                let class = class(entry.bulk, backlog);
+                self.lanes[to.index()].ready.push(class, entry.sender, id);
+                self.take_turn(to);
+            }
+        }
+        while let Some(Reverse((at, to))) = self.openings.peek().copied()
+            && at <= now
+        {
+            self.openings.pop();
+            self.take_turn(to);
+        }
+    }
+
+    /// A destination with something ready waits for its turn.
+    fn take_turn(&mut self, to: DestinationId) {
+        let lane = &mut self.lanes[to.index()];
+        for class in [Class::Transactional, Class::Bulk] {
+            let queued = &mut lane.queued[class as usize];
+            if !*queued && !lane.ready.is_empty(class) {
+                *queued = true;
+                self.turns[class as usize].push_back(to);
+            }
+        }
+    }
+
+    /// When the next message is due, or the next destination is probed.
     pub fn next_due(&self) -> Option<u64> {
-        self.due.peek().map(|Reverse((at, ..))| *at)
+        let due = self.due.peek().map(|Reverse((at, ..))| *at);
+        let opening = self.openings.peek().map(|Reverse((at, _))| *at);
+        due.into_iter().chain(opening).min()
     }
 
     /// Nothing waits beyond `latest`: what was to be tried later is due then. For a clock that was put back, so that mail
     /// does not wait until the old time comes again.
     pub fn not_after(&mut self, latest: u64) {
+        for (to, lane) in (0..).map(DestinationId).zip(&mut self.lanes) {
+            lane.health.not_after(latest);
+            let closed = lane.health.closed();
+            self.openings.extend(closed.map(|(at, _)| Reverse((at, to))));
+        }
         for (id, entry) in &mut self.entries {
             for (to, status) in &mut entry.recipients {
                 if let Status::Due { at, .. } = status
@@ -199,31 +280,131 @@ impl Schedule {
     }
 
     /// A job has ended with these news. True where the message is done and forgotten.
-    pub fn finish(&mut self, id: MessageId, to: DestinationId, news: Vec<(u32, Status)>) -> bool {
+    pub fn finish(
+        &mut self,
+        id: MessageId,
+        to: DestinationId,
+        news: Vec<(u32, Status)>,
+        reach: &Reach,
+    ) -> bool {
         self.active = self.active.saturating_sub(1);
-        if let Some(lane) = self.lanes.get_mut(to.0 as usize) {
-            lane.active = lane.active.saturating_sub(1);
-            if let Some(waiting) = lane.waiting.pop_front() {
-                self.released.push_back((waiting, to));
-            }
+        let lane = &mut self.lanes[to.index()];
+        lane.active = lane.active.saturating_sub(1);
+        match reach {
+            Reach::Reached => lane.health.reached(),
+            Reach::Unreachable(reply, until) => lane.health.failed(lane.active, *until, reply),
+            Reach::Unknown => {}
         }
+        let closed = lane.health.closed();
+        self.openings.extend(closed.map(|(at, _)| Reverse((at, to))));
+        self.take_turn(to);
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.busy.retain(|busy| *busy != to);
+        }
+        let done = self.update(id, news);
+        if let Some(entry) = self.entries.get(&id).filter(|entry| !entry.held) {
+            self.due.extend(entry.next(to).map(|at| Reverse((at, id, to))));
+        }
+        done
+    }
+
+    /// Takes news of a message. True where it is done and forgotten.
+    fn update(&mut self, id: MessageId, news: Vec<(u32, Status)>) -> bool {
         let Some(entry) = self.entries.get_mut(&id) else {
             return false;
         };
-        entry.busy.retain(|busy| *busy != to);
         for (index, status) in news {
             if let Some((_, known)) = entry.recipients.get_mut(index as usize) {
+                let waited = !known.is_final();
                 known.update(status);
+                self.waiting -= usize::from(waited && known.is_final());
             }
         }
         if entry.statuses().all(Status::is_final) {
             let segment = entry.location.segment;
-            self.entries.remove(&id);
+            self.octets -= entry.octets();
+            self.forget(id);
             self.leave(segment, id);
             return true;
         }
-        self.due.extend(entry.next(to).map(|at| Reverse((at, id, to))));
         false
+    }
+
+    /// A message is done: it counts no more for its sender and its destinations.
+    fn forget(&mut self, id: MessageId) {
+        let Some(entry) = self.entries.remove(&id) else {
+            return;
+        };
+        if let Some(backlog) = self.backlog.get_mut(&entry.sender) {
+            *backlog -= 1;
+            if *backlog == 0 {
+                self.backlog.remove(&entry.sender);
+            }
+        }
+        for to in entry.lanes() {
+            let lane = &mut self.lanes[to.index()];
+            lane.messages -= 1;
+            // What is known of its health goes too: its next message finds out.
+            if lane.messages == 0 {
+                self.names.remove(&lane.destination);
+                for class in [Class::Transactional, Class::Bulk] {
+                    while lane.ready.pop(class).is_some() {}
+                }
+                self.free.push(to);
+            }
+        }
+    }
+
+    /// Notes when a message is due, for all its destinations.
+    fn remember(&mut self, id: MessageId) {
+        let Some(entry) = self.entries.get(&id).filter(|entry| !entry.held) else {
+            return;
+        };
+        for to in entry.destinations() {
+            if !entry.busy.contains(&to) && !entry.ready.contains(&to) {
+                self.due.extend(entry.next(to).map(|at| Reverse((at, id, to))));
+            }
+        }
+    }
+
+    /// Begins a change by the operator. `alone`: not while it is being tried.
+    pub fn begin_change(&mut self, id: MessageId, alone: bool) -> Result<&Entry, Unready> {
+        let entry = self.entries.get_mut(&id).ok_or(Unready::Unknown)?;
+        if !entry.rests() {
+            return Err(Unready::Soon);
+        }
+        if alone && !entry.busy.is_empty() {
+            return Err(Unready::Tried);
+        }
+        entry.writing = Writing::Change;
+        Ok(entry)
+    }
+
+    /// The change has ended with these news; `held` where that changed. True where the message is done and forgotten.
+    pub fn end_change(&mut self, id: MessageId, news: Vec<(u32, Status)>, held: Option<bool>) -> bool {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.writing = Writing::Nothing;
+            entry.held = held.unwrap_or(entry.held);
+        }
+        let done = self.update(id, news);
+        self.remember(id);
+        done
+    }
+
+    /// What waits for a later time is due now, and its destinations are probed now. Not recorded: after a restart the old
+    /// times count.
+    pub fn retry(&mut self, id: MessageId, now: u64) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        for (to, status) in &mut entry.recipients {
+            if let Status::Due { at, .. } = status {
+                *at = now.min(*at);
+                self.lanes[to.index()].health.probe_now(now);
+                self.openings.push(Reverse((now, *to)));
+            }
+        }
+        self.remember(id);
     }
 
     /// Messages whose record is in `segment`.
@@ -239,10 +420,10 @@ impl Schedule {
     /// Begins to carry a message over; `None` while it is being tried or carried.
     pub fn carry(&mut self, id: MessageId) -> Option<&Entry> {
         let entry = self.entries.get_mut(&id)?;
-        if entry.carried || !entry.busy.is_empty() {
+        if !entry.rests() || !entry.busy.is_empty() {
             return None;
         }
-        entry.carried = true;
+        entry.writing = Writing::Copy;
         Some(entry)
     }
 
@@ -251,15 +432,13 @@ impl Schedule {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        entry.carried = false;
+        entry.writing = Writing::Nothing;
         let old = entry.location.segment;
-        if let Some(location) = location {
-            entry.location = location;
-        }
+        self.octets -= entry.octets();
+        entry.location = location.unwrap_or(entry.location);
+        self.octets += entry.octets();
         let new = entry.location.segment;
-        for to in entry.destinations() {
-            self.due.extend(entry.next(to).map(|at| Reverse((at, id, to))));
-        }
+        self.remember(id);
         if new != old {
             self.leave(old, id);
             self.by_segment.entry(new).or_default().insert(id);
@@ -275,9 +454,37 @@ impl Schedule {
         }
     }
 
-    /// Messages by id, oldest first.
-    pub fn entries(&self) -> impl Iterator<Item = (MessageId, &Entry)> {
-        self.entries.iter().map(|(id, entry)| (*id, entry))
+    /// Messages by id, oldest first; only those behind `after`.
+    pub fn entries(&self, after: Option<MessageId>) -> impl Iterator<Item = (MessageId, &Entry)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.entries
+            .range((from, Bound::Unbounded))
+            .map(|(id, entry)| (*id, entry))
+    }
+
+    /// One message.
+    pub fn entry(&self, id: MessageId) -> Option<&Entry> {
+        self.entries.get(&id)
+    }
+
+    /// The destination of this index.
+    pub fn destination(&self, to: DestinationId) -> &Destination {
+        &self.lanes[to.index()].destination
+    }
+
+    /// How a destination is.
+    pub fn health(&self, to: DestinationId) -> &Health {
+        &self.lanes[to.index()].health
+    }
+
+    /// Octets that the records of all messages take up in the spool.
+    pub fn octets(&self) -> u64 {
+        self.octets
+    }
+
+    /// Recipients that are not done.
+    pub fn waiting(&self) -> usize {
+        self.waiting
     }
 
     /// Number of messages.
@@ -293,39 +500,6 @@ impl Schedule {
     /// Jobs under way.
     pub fn active(&self) -> usize {
         self.active
-    }
-}
-
-impl Entry {
-    fn destinations(&self) -> BTreeSet<DestinationId> {
-        self.recipients
-            .iter()
-            .filter(|(_, status)| !status.is_final())
-            .map(|(to, _)| *to)
-            .collect()
-    }
-
-    /// When the first recipient at a destination is due.
-    fn next(&self, to: DestinationId) -> Option<u64> {
-        let times = self
-            .recipients
-            .iter()
-            .filter(|(other, _)| *other == to)
-            .filter_map(|(_, status)| match status {
-                Status::Due { at, .. } => Some(*at),
-                _ => None,
-            });
-        times.min()
-    }
-
-    fn due(&self, to: DestinationId, now: u64) -> Vec<(u32, u32)> {
-        (0..)
-            .zip(&self.recipients)
-            .filter_map(|(index, (other, status))| match status {
-                Status::Due { at, attempts, .. } if *other == to && *at <= now => Some((index, *attempts)),
-                _ => None,
-            })
-            .collect()
     }
 }
 

@@ -222,7 +222,7 @@ impl Connection {
                 Ret::Full => handover::Ret::Full,
                 Ret::Headers => handover::Ret::Hdrs,
             }),
-            envid: mail.envid.as_deref().map(postern_smtp::dsn::xtext::encode),
+            envid: mail.envid.clone(),
             smtputf8: mail.smtputf8,
             require_tls: mail.require_tls,
             eight_bit: mail.body == BodyType::EightBitMime || message.summary.eight_bit,

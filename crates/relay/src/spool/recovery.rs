@@ -159,6 +159,8 @@ impl Recovered {
         let Some(known) = self.messages.get_mut(&id) else {
             return;
         };
+        // Changes of one message wait for each other, so the later record is the one that counts.
+        known.message.held = outcome.held.unwrap_or(known.message.held);
         for (index, status) in outcome.recipients {
             if let Some(known) = known.message.statuses.get_mut(index as usize) {
                 known.update(status);

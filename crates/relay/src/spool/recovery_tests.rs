@@ -44,10 +44,13 @@ fn stored(recipients: usize) -> StoredMessage {
             Status::Due {
                 at: 1,
                 attempts: 0,
+                warned: false,
                 reply: "".into()
             };
             recipients
         ],
+        held: false,
+        bulk: false,
     }
 }
 
@@ -62,7 +65,11 @@ fn message(id: u64, recipients: usize, body: Vec<u8>) -> Record {
 }
 
 fn outcome(id: u64, recipients: Vec<(u32, Status)>) -> Record {
-    let meta = serde_json::to_vec(&StoredOutcome { recipients }).unwrap();
+    let meta = serde_json::to_vec(&StoredOutcome {
+        recipients,
+        held: None,
+    })
+    .unwrap();
     Record {
         kind: Kind::Outcome,
         id: MessageId(id),
@@ -213,6 +220,7 @@ fn outcomes_of_single_recipients_are_kept_across_segments_and_copies() {
     let due = |attempts| Status::Due {
         at: 9,
         attempts,
+        warned: false,
         reply: "450 later".into(),
     };
     let records = vec![
@@ -239,11 +247,36 @@ fn outcomes_of_single_recipients_are_kept_across_segments_and_copies() {
     let fresh = Status::Due {
         at: 1,
         attempts: 0,
+        warned: false,
         reply: "".into(),
     };
     assert_eq!(live.message.statuses, [Status::Delivered, due(2), fresh]);
     assert_eq!(recovered.last_id, 99);
     assert!(recovered.damage.is_empty());
+}
+
+#[test]
+fn a_hold_counts_until_it_is_released() {
+    let change = |held| Record {
+        meta: serde_json::to_vec(&StoredOutcome {
+            recipients: Vec::new(),
+            held: Some(held),
+        })
+        .unwrap(),
+        ..outcome(1, Vec::new())
+    };
+    for (changes, held) in [
+        (vec![change(true)], true),
+        (vec![change(true), outcome(1, Vec::new())], true),
+        (vec![change(true), change(false)], false),
+    ] {
+        let records = std::iter::once(message(1, 1, b"x".to_vec()))
+            .chain(changes)
+            .collect();
+        let (directory, _) = write(records, options());
+        let recovered = recover(directory.path()).unwrap();
+        assert_eq!(recovered.messages[&MessageId(1)].message.held, held);
+    }
 }
 
 #[test]

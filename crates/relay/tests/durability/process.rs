@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use fastrand::Rng;
 use postern_relay::config::Config;
-use postern_relay::deliver::Attempt;
+use postern_relay::deliver::{Attempt, Contact};
 use postern_relay::events::{Events, unix_millis};
 use postern_relay::handover::{Envelope, Recipient};
 use postern_relay::queue::bounce::Identity;
@@ -13,9 +13,10 @@ use postern_relay::queue::compaction;
 use postern_relay::queue::job::{Finished, Queued, Worker};
 use postern_relay::queue::manager::Command;
 use postern_relay::queue::outward;
+use postern_relay::queue::priority;
 use postern_relay::queue::provenance::Provenance;
 use postern_relay::queue::router::Router;
-use postern_relay::queue::schedule::{Job, Schedule};
+use postern_relay::queue::schedule::{Job, New, Reach, Schedule};
 use postern_relay::queue::store::{Store, message_record};
 use postern_relay::spool::writer::Body;
 use postern_relay::spool::{Location, MessageId, Status, StoredMessage};
@@ -169,10 +170,13 @@ impl Process {
                 Status::Due {
                     at: now,
                     attempts: 0,
-                    reply: "".into()
+                    reply: "".into(),
+                    warned: false,
                 };
                 recipients
             ],
+            held: false,
+            bulk: false,
         };
         let record = message_record(id, &message, Body::Octets(body.as_slice().into())).unwrap();
         self.offer(id, message.clone(), body);
@@ -202,20 +206,34 @@ impl Process {
         let recipients = recipients
             .zip(message.statuses)
             .map(|(recipient, status)| (destination(&recipient.address), status));
-        let recipients = recipients.collect();
-        self.schedule
-            .insert(id, location, message.provenance, message.arrived, recipients);
+        let new = New {
+            location,
+            provenance: message.provenance,
+            arrived: message.arrived,
+            held: message.held,
+            bulk: message.bulk,
+            sender: priority::sender(None, &message.envelope.reverse_path),
+            recipients: recipients.collect(),
+        };
+        self.schedule.insert(id, new);
     }
 
-    /// Mail goes out: of all that is due a part is tried, with all kinds of outcomes.
+    /// Mail goes out. A destination has few places until it has proved itself, so that one round tries little.
     async fn deliver(&mut self) {
+        for _ in 0..self.rng.usize(1..6) {
+            self.round().await;
+        }
+    }
+
+    /// Of all that is due and has a place a part is tried, with all kinds of outcomes.
+    async fn round(&mut self) {
         let later = unix_millis(SystemTime::now()) + 24 * 3_600_000;
         let mut due: Vec<Job> = std::iter::from_fn(|| self.schedule.next(later)).collect();
         due.sort_by_key(|job| (job.id, job.to));
         let likely = [0.2, 0.6, 1.0][self.rng.usize(..3)];
         let (tried, left): (Vec<_>, Vec<_>) = due.into_iter().partition(|_| self.rng.f64() < likely);
         for job in left {
-            self.schedule.finish(job.id, job.to, Vec::new());
+            self.schedule.finish(job.id, job.to, Vec::new(), &Reach::Unknown);
         }
         let Some(last) = tried.len().checked_sub(1) else {
             return;
@@ -251,7 +269,13 @@ impl Process {
         }
         self.recorder.mend();
         finished.sort_by_key(|one| (one.job.id, one.job.to));
-        for Finished { job, news, queued } in finished {
+        for Finished {
+            job,
+            news,
+            queued,
+            reach,
+        } in finished
+        {
             if let Some(Queued {
                 id,
                 location,
@@ -260,7 +284,7 @@ impl Process {
             {
                 self.insert(id, location, message);
             }
-            self.schedule.finish(job.id, job.to, news);
+            self.schedule.finish(job.id, job.to, news, &reach);
         }
     }
 
@@ -288,6 +312,9 @@ impl Process {
             host: None,
             tls: None,
             proof: None,
+            contact: Contact::Made,
+            knows_dsn: true,
+            session: None,
         };
         let (worker, recorder) = (self.worker.clone(), self.recorder.clone());
         async move {

@@ -81,7 +81,10 @@ async fn a_full_disk_refuses_and_loses_nothing() {
     sink.wait("all messages", |all| all.len() == taken);
     assert!(sink.taken().iter().all(|one| one.content == message));
     let until = Instant::now() + Duration::from_secs(30);
-    while fill(&queue, message.as_bytes()).await.0 == 0 {
+    let client = queue.client("inside");
+    let envelope = envelope("app@example.org", &["user@example.org"], message.len());
+    let taken = |reply| matches!(reply, Some(Reply::Queued { .. }));
+    while !taken(hand_over(&client, &envelope, message.as_bytes()).await) {
         assert!(Instant::now() < until, "the space did not come back");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }

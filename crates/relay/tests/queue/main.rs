@@ -7,12 +7,16 @@
 
 mod crash;
 mod dane;
+mod destination;
 mod disk;
+mod drain;
 mod mta_sts;
 mod names;
 mod notify;
+mod operator;
 mod outward;
 mod process;
 mod require_tls;
+mod sessions;
 mod sink;
 mod tls;

@@ -247,3 +247,163 @@ async fn of_mail_that_the_spool_does_not_give_back_the_sender_is_told() {
     assert!(!taken[0].content.contains("ello"), "damaged content was returned");
     queue.stop();
 }
+
+#[tokio::test]
+async fn a_late_message_is_told_once_even_over_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let sink = Sink::start();
+    let dead = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    // Strangers may write to far.example, too, so that one of them is late.
+    let configuration = crate::operator::configuration(dead, &sink)
+        .replace(
+            r#"["example.org"]
+postmaster"#,
+            r#"["example.org", "far.example"]
+postmaster"#,
+        )
+        .replace(
+            "from = [\"inside\"]\ndomains = [\"far",
+            "from = [\"inside\", \"public\"]\ndomains = [\"far",
+        )
+        .replace("expire = 300", "expire = 300\ndelay-warning = 1");
+    let mut queue = Queue::start(directory.path(), &configuration);
+    let never = |envelope: &mut postern_relay::handover::Envelope| {
+        envelope.recipients[0].notify = Some(vec![Notify::Failure]);
+    };
+    let unproven = |envelope: &mut postern_relay::handover::Envelope| envelope.return_path_proven = false;
+    give(
+        &queue,
+        "inside",
+        "failures@example.org",
+        &["x@far.example"],
+        never,
+    )
+    .await;
+    give(&queue, "inside", "", &["x@far.example"], |_| ()).await;
+    give(
+        &queue,
+        "public",
+        "stranger@example.org",
+        &["x@far.example"],
+        unproven,
+    )
+    .await;
+    give(
+        &queue,
+        "inside",
+        "app@example.org",
+        &["late@far.example"],
+        |envelope| {
+            envelope.envid = Some("order 7".into());
+            envelope.ret = Some(postern_relay::handover::Ret::Full);
+        },
+    )
+    .await;
+    let told = |taken: &[crate::sink::Taken]| {
+        let told = taken.iter().filter(|taken| taken.from.is_empty());
+        told.map(|taken| taken.to.clone()).collect::<Vec<_>>()
+    };
+    sink.wait("the warning", |taken| !told(taken).is_empty());
+    queue.wait("its end", |kind| matches!(kind, EventKind::Removed));
+    queue.kill();
+    let mut queue = Queue::start(directory.path(), &configuration);
+    // Another message that becomes late: whoever was to be told again would have been told before.
+    give(
+        &queue,
+        "inside",
+        "second@example.org",
+        &["late2@far.example"],
+        |_| (),
+    )
+    .await;
+    let taken = sink.wait("the second warning", |taken| {
+        told(taken).contains(&"second@example.org".to_owned())
+    });
+    assert_eq!(told(&taken), ["app@example.org", "second@example.org"]);
+    let warning = taken.iter().find(|taken| taken.to == "app@example.org").unwrap();
+    for line in [
+        "Action: delayed",
+        "Status: 4.4.1",
+        "Original-Envelope-Id: order 7",
+    ] {
+        assert!(
+            warning.content.contains(&format!("{line}\r\n")),
+            "{line} is not in\n{}",
+            warning.content
+        );
+    }
+    assert!(warning.content.contains("\r\nWill-Retry-Until: "));
+    assert!(!warning.content.contains("Hi.\r\n"), "RET=FULL is for failures");
+    queue.wait(
+        "an attempt after the warning",
+        |kind| matches!(kind, EventKind::Attempt { recipient, .. } if recipient == "late@far.example"),
+    );
+    queue.stop();
+}
+
+#[tokio::test]
+async fn a_delivery_is_told_where_it_was_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let sink = Sink::start();
+    let queue = Queue::start(directory.path(), &to_lmtp(sink.address));
+    give(&queue, "inside", "quiet@example.org", &["a@example.org"], |_| ()).await;
+    give(
+        &queue,
+        "inside",
+        "curious@example.org",
+        &["b@example.org"],
+        |envelope| {
+            envelope.recipients[0].notify = Some(vec![Notify::Success]);
+        },
+    )
+    .await;
+    let taken = sink.wait("mail and notification", |taken| taken.len() == 3);
+    let dsn = taken.iter().find(|taken| taken.from.is_empty()).unwrap();
+    assert_eq!(dsn.to, "curious@example.org");
+    for line in [
+        "Action: delivered",
+        "Final-Recipient: rfc822; b@example.org",
+        "Status: 2.0.0",
+    ] {
+        assert!(
+            dsn.content.contains(&format!("{line}\r\n")),
+            "{line} is not in\n{}",
+            dsn.content
+        );
+    }
+    queue.stop();
+}
+
+#[tokio::test]
+async fn a_next_hop_that_knows_dsn_is_told_what_the_sender_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let sink = Sink::with_dsn();
+    let mut queue = Queue::start(directory.path(), &to_lmtp(sink.address));
+    give(
+        &queue,
+        "inside",
+        "app@example.org",
+        &["user@example.org"],
+        |envelope| {
+            envelope.envid = Some("order+7".into());
+            envelope.ret = Some(postern_relay::handover::Ret::Hdrs);
+            envelope.recipients[0].notify = Some(vec![Notify::Success, Notify::Delay]);
+            envelope.recipients[0].orcpt = Some("rfc822;a+2Bb@example.org".into());
+        },
+    )
+    .await;
+    queue.wait("its end", |kind| matches!(kind, EventKind::Removed));
+    assert_eq!(
+        sink.commands(),
+        [
+            "MAIL FROM:<app@example.org> RET=HDRS ENVID=order+2B7",
+            "RCPT TO:<user@example.org> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;a+2Bb@example.org"
+        ]
+    );
+    let told = |kind: &&EventKind| matches!(kind, EventKind::Dsn { .. });
+    assert_eq!(queue.events().iter().find(told), None, "the next hop tells");
+    queue.stop();
+}

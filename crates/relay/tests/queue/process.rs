@@ -126,11 +126,21 @@ impl Queue {
         }
     }
 
-    /// Asks the control socket.
+    /// The control socket.
+    pub(crate) fn control(&self) -> PathBuf {
+        self.directory.join("run/control.sock")
+    }
+
+    /// Asks the control socket, as its contract has it.
+    pub(crate) fn request(&self, request: &postern_control::Request) -> postern_control::Reply {
+        let answer = self.ask(&serde_json::to_string(request).unwrap());
+        serde_json::from_value(answer).unwrap()
+    }
+
+    /// Asks the control socket whatever this text says.
     pub(crate) fn ask(&self, request: &str) -> serde_json::Value {
         use std::io::Write;
-        let mut stream =
-            std::os::unix::net::UnixStream::connect(self.directory.join("run/control.sock")).unwrap();
+        let mut stream = std::os::unix::net::UnixStream::connect(self.control()).unwrap();
         stream.write_all(format!("{request}\n").as_bytes()).unwrap();
         let mut line = String::new();
         BufReader::new(stream).read_line(&mut line).unwrap();
@@ -143,10 +153,20 @@ impl Queue {
         self.child.wait().unwrap();
     }
 
-    /// SIGTERM; the exit status must be good.
-    pub(crate) fn stop(mut self) {
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) {
         let id = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
         nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
+    }
+
+    /// SIGTERM; the exit status must be good.
+    pub(crate) fn stop(self) {
+        self.terminate();
+        self.ended();
+    }
+
+    /// Waits for its end after SIGTERM; the exit status must be good.
+    pub(crate) fn ended(mut self) {
         let status = self.child.wait().unwrap();
         assert!(status.success(), "{status}");
     }

@@ -1,10 +1,12 @@
 //! A mail store that speaks LMTP (RFC 2033) on loopback and keeps what it gets. Mailboxes behave by their names:
-//! `refuse…` is refused for good, `later…` once each, everything else is taken.
+//! `refuse…` is refused for good, `later…` once each, everything else is taken; after `bye…` the connection ends,
+//! `slow…` is answered when the test says so. Mail from `busy…` gets 421.
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 /// What was taken.
@@ -25,6 +27,9 @@ pub(crate) struct Sink {
     deferred: Arc<Mutex<HashSet<String>>>,
     /// A keyword offered besides.
     keyword: Option<&'static str>,
+    sessions: Arc<AtomicUsize>,
+    gate: Arc<(Mutex<bool>, Condvar)>,
+    commands: Arc<Mutex<Vec<String>>>,
 }
 
 impl Sink {
@@ -35,13 +40,25 @@ impl Sink {
 
     /// A store at this address.
     pub(crate) fn start_at(address: SocketAddr) -> Self {
+        Self::listen(address, None)
+    }
+
+    /// A store that offers DSN.
+    pub(crate) fn with_dsn() -> Self {
+        Self::listen("127.0.0.1:0".parse().unwrap(), Some("DSN"))
+    }
+
+    fn listen(address: SocketAddr, keyword: Option<&'static str>) -> Self {
         let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let sink = Self {
             address,
             taken: Arc::default(),
             deferred: Arc::default(),
-            keyword: None,
+            keyword,
+            sessions: Arc::default(),
+            gate: Arc::default(),
+            commands: Arc::default(),
         };
         let serving = sink.clone();
         std::thread::spawn(move || {
@@ -71,6 +88,22 @@ impl Sink {
         self.taken.lock().unwrap().clone()
     }
 
+    /// MAIL and RCPT as they came.
+    pub(crate) fn commands(&self) -> Vec<String> {
+        self.commands.lock().unwrap().clone()
+    }
+
+    /// Lets the answers to `slow…` go.
+    pub(crate) fn answer_slow(&self) {
+        *self.gate.0.lock().unwrap() = true;
+        self.gate.1.notify_all();
+    }
+
+    /// Sessions so far.
+    pub(crate) fn sessions(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
     /// Waits until what was taken satisfies `enough`.
     pub(crate) fn wait(&self, what: &str, enough: impl Fn(&[Taken]) -> bool) -> Vec<Taken> {
         let until = Instant::now() + Duration::from_mins(1);
@@ -91,6 +124,7 @@ impl Sink {
     /// One session; LMTP answers the content once for each recipient.
     pub(crate) fn session(&self, read: &mut impl BufRead, write: &mut impl Write) -> std::io::Result<()> {
         let (mut from, mut to, mut mail, mut lmtp) = (String::new(), Vec::new(), String::new(), false);
+        self.sessions.fetch_add(1, Ordering::Relaxed);
         write.write_all(b"220 sink\r\n")?;
         loop {
             let mut line = String::new();
@@ -98,6 +132,9 @@ impl Sink {
                 return Ok(());
             }
             let line = line.trim_end();
+            if line.starts_with("MAIL") || line.starts_with("RCPT") {
+                self.commands.lock().unwrap().push(line.to_owned());
+            }
             let path = || line[line.find('<').unwrap() + 1..line.find('>').unwrap()].to_owned();
             match line.get(..4).unwrap_or(line) {
                 "LHLO" | "EHLO" => {
@@ -107,6 +144,9 @@ impl Sink {
                         .map_or(String::new(), |word| format!("250-{word}\r\n"));
                     write.write_all(format!("250-sink\r\n{keyword}").as_bytes())?;
                     write.write_all(b"250-PIPELINING\r\n250-8BITMIME\r\n250 ENHANCEDSTATUSCODES\r\n")?;
+                }
+                "MAIL" if path().starts_with("busy") => {
+                    return write.write_all(b"421 4.3.2 too busy for all mail\r\n");
                 }
                 "MAIL" => {
                     (from, to, mail) = (path(), Vec::new(), line.to_owned());
@@ -131,8 +171,15 @@ impl Sink {
                         content: content.clone(),
                     });
                     self.taken.lock().unwrap().extend(each);
+                    if to.iter().any(|to| to.starts_with("slow")) {
+                        let closed = self.gate.0.lock().unwrap();
+                        drop(self.gate.1.wait_while(closed, |open| !*open).unwrap());
+                    }
                     let replies = if lmtp { to.len() } else { 1 };
                     write.write_all("250 2.0.0 queued as SINK\r\n".repeat(replies).as_bytes())?;
+                    if to.iter().any(|to| to.starts_with("bye")) {
+                        return Ok(());
+                    }
                 }
                 "QUIT" => return write.write_all(b"221 2.0.0 bye\r\n"),
                 _ => write.write_all(b"250 2.0.0 ok\r\n")?,

@@ -52,7 +52,7 @@ pub(super) struct Transaction {
     lines: VecDeque<(Expect, String)>,
     awaiting: VecDeque<Expect>,
     content: Content,
-    mail_accepted: bool,
+    pub(super) mail_accepted: bool,
     data_granted: bool,
     accepted: Vec<usize>,
     outcomes: Vec<Option<Outcome>>,
