@@ -6,7 +6,7 @@
 
 mod story;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -69,15 +69,14 @@ fn time(text: &str) -> Result<String, String> {
 
 pub(crate) fn show(request: &Request) -> Result<()> {
     let mut found: Vec<Story> = Vec::new();
-    let mut wanted = BTreeSet::new();
+    let (mut wanted, mut had) = (BTreeSet::new(), HashSet::new());
     for reading in 0..READINGS {
         let mut more = Vec::new();
         for source in sources(&request.journals) {
             let mut take = |story: Story| {
                 let first = reading == 0 && request.picks(&story);
                 let followed = story.id.as_ref().is_some_and(|id| wanted.contains(id));
-                let had = found.iter().any(|known| known.is(&story));
-                if (first || followed) && !had {
+                if (first || followed) && had.insert(story.key()) {
                     more.push(story);
                 }
             };
@@ -177,10 +176,12 @@ fn tell(node: &str, mut journal: impl BufRead, take: &mut impl FnMut(Story)) -> 
             break;
         }
         let text = String::from_utf8_lossy(&line);
-        // A stamp of the journal's own may stand before it; a line cut short by a power cut is not an event.
-        if let Some(at) = text.find(LINE_PREFIX)
-            && let Ok(event) = Event::from_line(&text[at..])
-        {
+        // A stamp of the journal's own (`… name[pid]: `) may stand before it; a line cut short by a power cut is not an event.
+        let line = match text.split_once("]: ") {
+            Some((_, line)) if !text.starts_with(LINE_PREFIX) => line,
+            _ => &text,
+        };
+        if let Ok(event) = Event::from_line(line) {
             stories.add(event, take);
         }
     }

@@ -12,7 +12,7 @@ const GATEWAY: &str = r#"[    1.0] systemd[1]: Started something
 [    3.1] postern-relay[6]: event {"time":"2026-11-20T10:00:01.100Z","process":"smtpd/public","trace":"t1","event":"refused","stage":"rcpt","code":451,"enhanced":"4.7.1","text":"Greylisted","check":"greylist","evidence":"300 s to wait","from":"bob@sender.example","to":["alice@example.org"]}
 [    3.2] postern-relay[6]: event {"time":"2026-11-20T10:00:01.200Z","process":"smtpd/public","trace":"t1","event":"disconnected","reason":"the client closed the connection"}
 [    4.0] postern-relay[6]: event {"time":"2026-11-20T10:06:00.000Z","process":"smtpd/public","trace":"t2","event":"connected","peer":"203.0.113.20","port":4712}
-[    4.1] postern-relay[6]: event {"time":"2026-11-20T10:06:00.500Z","process":"smtpd/public","trace":"t2","event":"verdict","decision":"accept","score":1.25}
+[    4.1] postern-relay[6]: event {"time":"2026-11-20T10:06:00.500Z","process":"smtpd\u001b[2J","trace":"t2","event":"verdict","decision":"accept","score":1.25}
 [    4.2] postern-relay[5]: event {"time":"2026-11-20T10:06:00.600Z","process":"queue","trace":"t2","id":"a1","event":"queued","from":"bob@sender.example","to":["alice@example.org"],"size":100,"provenance":"public"}
 [    4.3] postern-relay[6]: event {"time":"2026-11-20T10:06:00.700Z","process":"smtpd/public","trace":"t2","id":"a1","event":"queued","from":"bob@sender.example","to":["alice@example.org"],"size":100}
 [    4.4] postern-relay[5]: event {"time":"2026-11-20T10:06:00.800Z","process":"queue","trace":"t2","id":"a1","event":"delivered","recipient":"alice@example.org","reply":"250 2.0.0 queued as b7"}

@@ -9,6 +9,7 @@ pub mod clamd;
 pub mod greylist;
 pub mod recipient;
 pub mod scanner;
+pub mod sender;
 pub mod spamd;
 
 use std::future::Future;
@@ -187,6 +188,8 @@ pub struct Tools {
     pub verifier: Option<Verifier>,
     /// Triplets.
     pub greylist: Option<Mutex<Greylist>>,
+    /// Who may send for his reverse-path.
+    pub senders: sender::Senders,
     /// Messages that may be at a scanner at a time; waiting counts as scanning time.
     pub scans: Semaphore,
 }
@@ -281,9 +284,12 @@ fn greylisted<'a>(tools: &'a Tools, facts: Facts<'a>) -> Seeing<'a> {
         };
         let lock = || greylist.lock().unwrap_or_else(PoisonError::into_inner);
         let mut client = Client::network(facts.peer);
-        // SPF is asked only for triplets whose network is not known already: it costs lookups of the sender's choice.
+        // SPF is asked only for triplets whose network is not known already.
         if !lock().knows(&client, facts.reverse_path, facts.recipient, Instant::now())
-            && authentication::spf_passes(&tools.authenticator, &tools.config.hostname, facts).await
+            && tools
+                .senders
+                .is_proven(&tools.authenticator, &tools.config.hostname, facts)
+                .await
             && let Some(domain) = Client::domain(facts.reverse_path)
         {
             client = domain;

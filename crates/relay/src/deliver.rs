@@ -188,21 +188,30 @@ impl Courier {
             Ok(hosts) => hosts,
             Err(reply) => return Attempt::all(&envelope, &reply.into()),
         };
-        let mut last = Outcome::Transient(reasons::no_address(domain));
+        let mut last = None;
+        // Nothing fails for good while one of the hosts may only be out of reach for now.
+        let mut note = |outcome| {
+            let hope =
+                matches!(last, Some(Outcome::Transient(_))) && matches!(outcome, Outcome::Permanent(_));
+            if !hope {
+                last = Some(outcome);
+            }
+        };
         let mut left = MAX_ADDRESSES;
         for host in &hosts.list {
             let (addresses, demand) = match self.approach(&way, domain, host, hosts.authentic).await {
                 Ok((_, demand)) if envelope.require_tls && demand.proof == Proof::None => {
-                    last = reasons::unproven(host.name()).into();
+                    let unproven = Outcome::from(reasons::unproven(host.name()));
                     // A fixed hop is configured so: waiting would not help.
                     if fixed {
-                        return Attempt::all(&envelope, &last);
+                        return Attempt::all(&envelope, &unproven);
                     }
+                    note(unproven);
                     continue;
                 }
                 Ok(approach) => approach,
                 Err(reply) => {
-                    last = reply.into();
+                    note(reply.into());
                     continue;
                 }
             };
@@ -211,12 +220,12 @@ impl Courier {
                 let to = SocketAddr::new(address, way.port);
                 match self.smtp(host, to, &demand, &envelope, content).await {
                     Ok(attempt) => return attempt,
-                    Err(outcome) => last = outcome,
+                    Err(outcome) => note(outcome),
                 }
             }
         }
         // One of our own hosts that will not talk to us says nothing about the message: it waits.
-        let last = match last {
+        let last = match last.unwrap_or_else(|| Outcome::Transient(reasons::no_address(domain))) {
             Outcome::Permanent(reply) if fixed => Outcome::Transient(reply),
             other => other,
         };

@@ -7,11 +7,12 @@
 //! is its provenance; the packet cannot say otherwise.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use nix::sys::socket::{MsgFlags, recv};
 use postern_sandbox::{fd, memfd, seqpacket};
 use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
@@ -185,9 +186,13 @@ impl Client {
         if packet.len() > MAX_PACKET {
             return Err(HandoverError::TooLarge { octets: packet.len() });
         }
-        let stream = self.send(&packet, message).await?;
         let mut answer = vec![0; 4096];
-        let packet = tokio::time::timeout(ANSWER, receive_packet(&stream, &mut answer))
+        let exchange = async {
+            let stream = self.send(&packet, message).await?;
+            let answered = receive_packet(&stream, &mut answer).await?;
+            Ok::<_, HandoverError>((stream, answered))
+        };
+        let (stream, packet) = tokio::time::timeout(ANSWER, exchange)
             .await
             .map_err(|_| HandoverError::Silent)??;
         if packet.len == 0 {
@@ -312,6 +317,13 @@ impl Connection {
         Ok(Some(Received { envelope, message }))
     }
 
+    /// Whether the client has hung up. It says nothing before it has its answer, so there is nothing else to read.
+    pub fn is_gone(&self) -> bool {
+        let look = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        // The kernel is asked, because tokio may not have heard of it yet.
+        recv(self.stream.as_raw_fd(), &mut [0], look) == Ok(0)
+    }
+
     /// Answers the last handover.
     pub async fn reply(&self, reply: &Reply) -> io::Result<()> {
         send_packet(&self.stream, &serde_json::to_vec(reply)?, None).await
@@ -320,7 +332,7 @@ impl Connection {
 
 #[cfg(test)]
 mod tests {
-    use super::Envelope;
+    use super::*;
 
     /// As earlier versions wrote it into the spool.
     const EARLIER: &str = r#"{"trace":"t","reverse_path":"a@b.example","recipients":[{"address":"c@d.example"}],
@@ -335,5 +347,31 @@ mod tests {
         envelope.require_tls = true;
         let written = serde_json::to_string(&envelope).unwrap();
         assert_eq!(serde_json::from_str::<Envelope>(&written).unwrap(), envelope);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_has_given_up_is_noticed_before_its_message_is_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("queue.sock");
+        let listener = Listener::new(seqpacket::listen(&path).unwrap()).unwrap();
+        let mut envelope: Envelope = serde_json::from_str(EARLIER).unwrap();
+        envelope.size = 3;
+        let message = memfd::sealed(b"A:\n").unwrap();
+        let client = Client::new(&path);
+        let (gave_up, mut connection) = tokio::join!(
+            tokio::time::timeout(
+                Duration::from_millis(200),
+                client.hand_over(&envelope, message.as_fd())
+            ),
+            async {
+                let mut connection = listener.accept().await.unwrap();
+                assert!(connection.receive(1000).await.unwrap().is_some());
+                assert!(!connection.is_gone(), "it waits");
+                connection
+            },
+        );
+        assert!(gave_up.is_err());
+        assert!(connection.is_gone());
+        assert!(connection.receive(1000).await.unwrap().is_none());
     }
 }

@@ -24,6 +24,7 @@ use tokio::sync::Semaphore;
 use crate::checks::Tools;
 use crate::checks::greylist::Greylist;
 use crate::checks::recipient::{Oracle, Verifier};
+use crate::checks::sender::Senders;
 use crate::config::{Authentication, CheckName, Config, Instance, Recipient, RecipientVia, ScannerSocket};
 use crate::events::Events;
 use crate::handover;
@@ -175,6 +176,7 @@ fn server(
             authenticator,
             verifier,
             greylist,
+            senders: Senders::default(),
             scans: Semaphore::new(SCANS_AT_A_TIME),
         },
         rate: Mutex::new(Rate::new(limits.messages_per_hour)),

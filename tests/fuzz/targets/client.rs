@@ -41,6 +41,7 @@ fuzz_target!(|octets: &[u8]| {
                     smtputf8: false,
                     ret: None,
                     envid: None,
+                    require_tls: first & 64 != 0,
                 });
             }
             Step::SendBody => {

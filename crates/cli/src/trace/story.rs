@@ -1,7 +1,6 @@
 //! Events, put together as stories: one for each message, one for each attempt that came to nothing.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use anyhow::Result;
@@ -24,9 +23,9 @@ impl Story {
         self.events.last().map_or("", |event| event.time.as_str())
     }
 
-    /// Whether both tell of the same.
-    pub(super) fn is(&self, other: &Self) -> bool {
-        self.node == other.node && self.id == other.id && self.began() == other.began()
+    /// What tells it from others.
+    pub(super) fn key(&self) -> (String, Option<String>, String) {
+        (self.node.clone(), self.id.clone(), self.began().to_owned())
     }
 
     pub(super) fn has_id(&self, id: &str) -> bool {
@@ -77,35 +76,37 @@ impl Story {
 
     /// One line of JSON.
     pub(super) fn json(&self) -> Result<String> {
-        Ok(serde_json::to_string(&serde_json::json!({
+        let line = serde_json::to_string(&serde_json::json!({
             "node": self.node,
             "id": self.id,
             "events": self.events,
-        }))?)
+        }))?;
+        // JSON escapes the others itself.
+        Ok(harmless(&line))
     }
 
-    /// Aligned text, without characters that a terminal would obey.
+    /// Aligned text.
     pub(super) fn text(&self) -> String {
         let what = self
             .id
             .as_ref()
             .map_or("not queued".to_owned(), |id| format!("message {id}"));
         let node = if self.node.is_empty() { "" } else { " on " };
-        let mut text = format!("{what}{node}{}, {}\n", self.node, self.began());
+        let mut text = harmless(&format!("{what}{node}{}, {}", self.node, self.began()));
         for event in &self.events {
             let clock = event.time.get(11..23).unwrap_or(&event.time);
-            let words: String = event
-                .kind
-                .to_string()
-                .chars()
-                .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-                .collect();
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "  {clock}  {:<13}  {words}", event.process);
+            let line = format!("  {clock}  {:<13}  {}", event.process, event.kind);
+            text.extend(["\n", &harmless(&line)]);
         }
-        text.push('\n');
-        text
+        text + "\n\n"
     }
+}
+
+/// Without characters that a terminal would obey: a node that was taken over writes its journal as it likes.
+fn harmless(line: &str) -> String {
+    line.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }
 
 /// Whether an address is the wanted one, or in the wanted `@domain`; `<>` is the null reverse-path.

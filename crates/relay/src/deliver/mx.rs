@@ -128,7 +128,9 @@ impl Mx {
                 Ok(answer) => {
                     found.list.extend(answer.data.iter().filter_map(RData::ip_addr));
                     if !answer.data.is_empty() && found.tlsa_bases.is_empty() {
-                        found.tlsa_bases = self.tlsa_bases(&name, &answer).await;
+                        // Not knowing whether there are records is not having none.
+                        let bases = self.tlsa_bases(&name, &answer).await;
+                        found.tlsa_bases = bases.map_err(|error| reasons::dns_failed(host, error))?;
                     }
                 }
                 Err(reason) => error = Some(reason),
@@ -142,18 +144,18 @@ impl Mx {
     }
 
     /// Where the host is an alias, both names count if the whole way is proved, and its own if only its first step is.
-    async fn tlsa_bases(&self, name: &Name, answer: &Answer) -> Vec<Name> {
+    async fn tlsa_bases(&self, name: &Name, answer: &Answer) -> Result<Vec<Name>, String> {
         let alias = answer.canonical != *name;
         if answer.authentic && alias {
-            return vec![answer.canonical.clone(), name.clone()];
+            return Ok(vec![answer.canonical.clone(), name.clone()]);
         }
         let own = if alias {
-            let first = self.dns.ask(name.clone(), RecordType::CNAME).await;
-            first.is_ok_and(|answer| answer.authentic && !answer.data.is_empty())
+            let first = self.dns.ask(name.clone(), RecordType::CNAME).await?;
+            first.authentic && !first.data.is_empty()
         } else {
             answer.authentic
         };
-        own.then(|| name.clone()).into_iter().collect()
+        Ok(own.then(|| name.clone()).into_iter().collect())
     }
 }
 

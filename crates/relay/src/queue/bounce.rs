@@ -127,6 +127,8 @@ pub fn notification(
     });
     let smtputf8 = !to.is_ascii() || reported.iter().any(|one| !one.address.is_ascii());
     let mut own = own_message(identity, &message.envelope.trace, to, smtputf8, octets.len(), now);
+    // Somebody waits to hear of a failure; of the rest a stranger could ask for as many as he likes.
+    own.bulk = !failure;
     // A host without 8BITMIME must still get what is plain ASCII.
     own.envelope.eight_bit = !octets.is_ascii();
     own.envelope.require_tls = message.envelope.require_tls;

@@ -15,9 +15,10 @@ use crate::spool::{Location, MessageId, Status};
 /// Messages carried over at a time.
 const BATCH: usize = 64;
 
-/// One step: removes what can go, or begins to carry messages over.
-pub fn step(schedule: &mut Schedule, worker: &Arc<Worker>, manager: &UnboundedSender<Command>) {
-    while let Some(oldest) = worker.store.oldest_closed() {
+/// One step: removes what can go, or begins to carry messages over. `settled` is what [`Store::settled_below`] said before
+/// the schedule learned of all messages that it has been told of.
+pub fn step(schedule: &mut Schedule, worker: &Arc<Worker>, manager: &UnboundedSender<Command>, settled: u64) {
+    while let Some(oldest) = worker.store.oldest(settled) {
         let live = schedule.in_segment(oldest);
         if live.is_empty() {
             if let Err(error) = worker.store.remove(oldest) {
@@ -68,7 +69,7 @@ async fn copy(
     stored.message.statuses = statuses;
     stored.message.held = held;
     let record = message_record(id, &stored.message, stored.body())?;
-    let places = worker.store.append(vec![record]).await?;
+    let places = worker.store.append_own(vec![record]).await?;
     places
         .first()
         .copied()

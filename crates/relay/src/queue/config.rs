@@ -203,6 +203,9 @@ pub struct Dkim {
     pub domains: Vec<String>,
 }
 
+/// Seconds that a waiting time may have.
+const YEAR: u64 = 365 * 86_400;
+
 /// Checks these sections.
 pub fn check(config: &Config) -> Result<(), Fault> {
     for name in config.instance.keys() {
@@ -229,10 +232,10 @@ pub fn check(config: &Config) -> Result<(), Fault> {
             ));
         }
     }
-    if config.queue.retry.is_empty() || config.queue.retry.contains(&0) {
+    if config.queue.retry.is_empty() || config.queue.retry.iter().any(|wait| !(1..=YEAR).contains(wait)) {
         return Err(Fault::new(
             &["queue", "retry"],
-            "the waiting times between attempts must be one or more numbers of seconds above 0",
+            "the waiting times between attempts must be one or more numbers of seconds, from 1 to a year",
             "write for example retry = [60, 300, 900, 1800, 3600]",
         ));
     }

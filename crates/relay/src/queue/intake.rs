@@ -82,6 +82,10 @@ impl Intake {
                     return self.worker.events.warn(text);
                 }
             };
+            // Its smtpd has given up waiting, or died, and its client was told to come again.
+            if connection.is_gone() {
+                return;
+            }
             let reply = self.take(received).await;
             if connection.reply(&reply).await.is_err() {
                 return;
@@ -138,6 +142,7 @@ impl Intake {
         let Ok(record) = message_record(id, &message, body) else {
             return refused(&replies::queue_unavailable());
         };
+        let _under_way = store.under_way();
         let location = match store.append(vec![record]).await {
             Ok(locations) => locations.first().copied(),
             Err(error) => {

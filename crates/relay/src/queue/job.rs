@@ -252,8 +252,12 @@ impl Worker {
                 Outcome::Delivered(_) => (Status::Delivered, false),
                 Outcome::Permanent(_) => (Status::Failed, false),
                 Outcome::Transient(reply) => {
-                    // All its mail waits for the destination alike.
-                    let step = if unreachable { job.failures } else { *attempts };
+                    // All its mail waits for the destination alike; but what only this message meets, it meets less often.
+                    let step = if unreachable {
+                        job.failures.max(*attempts)
+                    } else {
+                        *attempts
+                    };
                     match self.again(job.arrived, *attempts, step, reply, now) {
                         Some(status) => (status, false),
                         None => (Status::Failed, true),

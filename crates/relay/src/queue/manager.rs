@@ -26,6 +26,9 @@ const COMPACTION: Duration = Duration::from_secs(5);
 /// In-flight jobs have so long to end when the process stops.
 const DRAIN: Duration = Duration::from_secs(25);
 
+/// Notices written at a time: after a long stop all mail is late, and deliveries must not wait for its notices.
+const NOTICES: usize = 32;
+
 /// Milliseconds between two looks at a message that is late.
 const LOOK_AGAIN: u64 = 600_000;
 
@@ -80,6 +83,8 @@ pub struct Manager {
     draining: Option<oneshot::Sender<usize>>,
     /// Changes of messages that are just being carried over or changed.
     postponed: Vec<Order>,
+    /// Changes and notices that were begun and have not ended.
+    under_way: usize,
     /// When to look whether the time of a message has run out.
     looks: BinaryHeap<Reverse<(u64, MessageId)>>,
 }
@@ -97,6 +102,7 @@ impl Manager {
                 sender: sender.clone(),
                 draining: None,
                 postponed: Vec::new(),
+                under_way: 0,
                 looks: BinaryHeap::new(),
             },
             sender,
@@ -158,12 +164,15 @@ impl Manager {
                 self.look(now);
             } else {
                 let until = *deadline.get_or_insert_with(|| tokio::time::Instant::now() + DRAIN);
-                if self.schedule.active() == 0 || tokio::time::Instant::now() >= until {
+                let busy = self.schedule.active() + self.under_way;
+                if busy == 0 || tokio::time::Instant::now() >= until {
                     let _ = self.draining.take().map(|done| done.send(self.schedule.active()));
                     return;
                 }
             }
             let look = self.looks.peek().map(|Reverse((at, _))| *at);
+            // Places for notices come with a command, too.
+            let look = look.filter(|_| self.under_way < NOTICES);
             let due = self.schedule.next_due().into_iter().chain(look).min();
             let due = due.map_or(60_000, |at| at.saturating_sub(now).clamp(1, 60_000));
             // Places that become free come with a command, so a full schedule need not be looked at again and again.
@@ -244,6 +253,7 @@ impl Manager {
     fn look(&mut self, now: u64) {
         while let Some(Reverse((at, id))) = self.looks.peek().copied()
             && at <= now
+            && self.under_way < NOTICES
         {
             self.looks.pop();
             let Some(entry) = self.schedule.entry(id) else {
@@ -266,6 +276,7 @@ impl Manager {
             }
             if let Ok(entry) = self.schedule.begin_change(id, true) {
                 let location = entry.location;
+                self.under_way += 1;
                 let (worker, sender) = (self.worker.clone(), self.sender.clone());
                 tokio::spawn(async move {
                     let changed = if expired.is_empty() {
@@ -317,6 +328,7 @@ impl Manager {
             return drop(order.answer.send(result));
         }
         let (location, waiting) = (entry.location, entry.waiting());
+        self.under_way += 1;
         let (worker, sender) = (self.worker.clone(), self.sender.clone());
         tokio::spawn(async move {
             let changed = worker.change(order, location, waiting).await;
@@ -325,6 +337,7 @@ impl Manager {
     }
 
     fn changed(&mut self, changed: Changed) {
+        self.under_way -= 1;
         if let Some(queued) = changed.queued {
             self.insert(queued.id, queued.location, queued.message);
         }
@@ -401,6 +414,11 @@ impl Manager {
     }
 
     fn compact(&mut self) {
-        super::compaction::step(&mut self.schedule, &self.worker, &self.sender);
+        let settled = self.worker.store.settled_below();
+        // What is settled may still wait in our own queue.
+        while let Ok(command) = self.commands.try_recv() {
+            self.command(command);
+        }
+        super::compaction::step(&mut self.schedule, &self.worker, &self.sender, settled);
     }
 }

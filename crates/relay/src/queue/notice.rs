@@ -46,7 +46,8 @@ pub fn late(schedule: &Schedule, entry: &Entry) -> Vec<(u32, Status, Box<str>)> 
             };
             let closed = schedule.health(*to).closed().map(|(_, reply)| reply);
             let own = (!reply.is_empty()).then_some(&**reply);
-            let why = closed.or(own).unwrap_or("it waits for its turn").into();
+            // What has only been standing still, as after a stop, leaves now.
+            let why = closed.or(own)?.into();
             let warned = Status::Due {
                 at: *at,
                 attempts: *attempts,

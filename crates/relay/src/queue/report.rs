@@ -72,7 +72,7 @@ impl Worker {
             self.store.append(vec![outcome]).await?;
             return Ok(None);
         };
-        let locations = self.store.append(vec![notification.record.clone()]).await?;
+        let locations = self.store.append_own(vec![notification.record.clone()]).await?;
         let location = *locations
             .first()
             .ok_or_else(|| anyhow::anyhow!("the spool gave no place"))?;

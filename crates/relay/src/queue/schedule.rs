@@ -197,6 +197,10 @@ impl Schedule {
         entry.ready.retain(|ready| *ready != to);
         let recipients = entry.due(to, now);
         if !entry.may_try(to) || recipients.is_empty() {
+            // Where the clock was put back it is not due any more, and must be once more.
+            if entry.may_try(to) {
+                self.due.extend(entry.next(to).map(|at| Reverse((at, id, to))));
+            }
             return None;
         }
         entry.busy.push(to);

@@ -171,6 +171,25 @@ fn a_clock_that_is_put_back_does_not_hold_mail_for_years() {
     assert_eq!(schedule.next(2 * year), None, "it is tried once, not twice");
 }
 
+#[test]
+fn a_clock_that_is_put_back_forgets_nothing_that_was_ready() {
+    let mut schedule = Schedule::new(1, 10);
+    for id in 1..=2 {
+        insert(&mut schedule, id, vec![(to("a"), due(1000, 0))]);
+    }
+    let first = schedule.next(1000).unwrap();
+    assert_eq!(
+        schedule.next(1000),
+        None,
+        "the second is ready and waits for the place"
+    );
+    schedule.not_after(5000);
+    schedule.finish(first.id, first.to, vec![(0, Status::Delivered)], &Reach::Reached);
+    assert_eq!(schedule.next(400), None, "not due by the new time");
+    assert_eq!(schedule.next_due(), Some(1000));
+    assert_eq!(schedule.next(1000).map(|job| job.id), Some(MessageId(2)));
+}
+
 fn insert_from(schedule: &mut Schedule, id: u64, from: &str, bulk: bool, destination: &str) {
     let new = New {
         location: place(1),

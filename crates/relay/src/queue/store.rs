@@ -26,10 +26,30 @@ pub struct Store {
     slack: u64,
 }
 
+/// A message is on its way into the spool and not yet in the schedule. While this lives, no segment goes that may hold it.
+pub struct UnderWay {
+    segments: Arc<Mutex<Segments>>,
+    floor: u64,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut segments = lock(&self.segments);
+        if let Some(count) = segments.floors.get_mut(&self.floor) {
+            *count -= 1;
+            if *count == 0 {
+                segments.floors.remove(&self.floor);
+            }
+        }
+    }
+}
+
 #[derive(Default)]
 struct Segments {
     files: BTreeMap<u64, SegmentFile>,
     octets: BTreeMap<u64, u64>,
+    /// The newest segment when a message began that is under way, and how many did.
+    floors: BTreeMap<u64, usize>,
     /// Segments in which something could not be read: they are kept aside and not deleted.
     damaged: BTreeSet<u64>,
 }
@@ -65,6 +85,7 @@ impl Store {
         let segments = Arc::new(Mutex::new(Segments {
             files: recovered.segments.clone(),
             octets: recovered.sizes.clone(),
+            floors: BTreeMap::new(),
             damaged: recovered.keep.clone(),
         }));
         let (known, path) = (segments.clone(), directory.to_owned());
@@ -101,14 +122,27 @@ impl Store {
 
     /// Appends; durable when this returns.
     pub async fn append(&self, records: Vec<Record>) -> Result<Vec<Location>, AppendError> {
-        let locations = self.writer.append(records).await?;
+        self.writer
+            .append(records)
+            .await
+            .inspect(|places| self.count(places))
+    }
+
+    /// The same for notifications and copies, see [`Writer::append_own`].
+    pub async fn append_own(&self, records: Vec<Record>) -> Result<Vec<Location>, AppendError> {
+        self.writer
+            .append_own(records)
+            .await
+            .inspect(|places| self.count(places))
+    }
+
+    fn count(&self, locations: &[Location]) {
         let mut segments = lock(&self.segments);
-        for location in &locations {
+        for location in locations {
             let end = location.offset + u64::from(location.meta_length) + location.body_length;
             let octets = segments.octets.entry(location.segment).or_default();
             *octets = end.max(*octets);
         }
-        Ok(locations)
     }
 
     /// Opens a message and checks it. Blocks.
@@ -154,11 +188,34 @@ impl Store {
         self.slack
     }
 
-    /// The oldest segment that nothing is appended to any more.
-    pub fn oldest_closed(&self) -> Option<u64> {
+    /// To be called before a message is appended, and kept until the schedule's owner has been told of it. A batch may
+    /// begin in one segment and end in the next: the first is closed then, and nobody knows of what it holds.
+    pub fn under_way(&self) -> UnderWay {
+        let mut segments = lock(&self.segments);
+        let floor = segments.files.last_key_value().map_or(0, |(newest, _)| *newest);
+        *segments.floors.entry(floor).or_default() += 1;
+        UnderWay {
+            segments: self.segments.clone(),
+            floor,
+        }
+    }
+
+    /// Segments below this one are closed, and the owner of the schedule has been told of all that they hold, or the
+    /// telling is in his queue.
+    pub fn settled_below(&self) -> u64 {
         let segments = lock(&self.segments);
-        let newest = *segments.files.last_key_value()?.0;
-        segments.files.keys().copied().find(|number| *number < newest)
+        let newest = segments.files.last_key_value().map_or(0, |(newest, _)| *newest);
+        segments
+            .floors
+            .first_key_value()
+            .map_or(newest, |(floor, _)| *floor)
+    }
+
+    /// The oldest segment, if it is below this one.
+    pub fn oldest(&self, below: u64) -> Option<u64> {
+        let segments = lock(&self.segments);
+        let oldest = segments.files.first_key_value().map(|(number, _)| *number);
+        oldest.filter(|number| *number < below)
     }
 
     /// Removes a segment, durably, before the next may go: segments must vanish in their order, because a later one
@@ -230,6 +287,30 @@ pub fn outcome_record(id: MessageId, outcome: &StoredOutcome) -> serde_json::Res
 mod tests {
     use super::*;
 
+    /// A batch begins in segment 3 and ends in 4: until its messages are in the schedule, 3 stays.
+    #[tokio::test]
+    async fn a_segment_with_a_message_under_way_is_not_settled() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, _, _) = Store::open(directory.path()).unwrap();
+        let start = |number| {
+            let path = directory.path().join(segment_name(number, 1));
+            lock(&store.segments)
+                .files
+                .insert(number, SegmentFile { path, salt: 1 });
+        };
+        start(3);
+        let (first, second) = (store.under_way(), store.under_way());
+        start(4);
+        let third = store.under_way();
+        start(5);
+        for (done, settled) in [(second, 3), (first, 4), (third, 5)] {
+            drop(done);
+            assert_eq!(store.settled_below(), settled);
+        }
+        assert_eq!(store.oldest(4), Some(3));
+        assert_eq!(store.oldest(3), None);
+    }
+
     /// A full disk makes the writer take a new segment away again.
     #[tokio::test]
     async fn a_segment_that_is_gone_already_does_not_hold_up_the_others() {
@@ -241,9 +322,9 @@ mod tests {
                 .files
                 .insert(number, SegmentFile { path, salt: 1 });
         }
-        assert_eq!(store.oldest_closed(), Some(3));
+        assert_eq!(store.oldest(store.settled_below()), Some(3));
         store.remove(3).unwrap();
-        assert_eq!(store.oldest_closed(), None);
+        assert_eq!(store.oldest(store.settled_below()), None);
         store.mark_damaged(4);
         store.remove(4).unwrap();
         assert!(lock(&store.segments).files.is_empty());

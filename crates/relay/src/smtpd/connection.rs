@@ -31,8 +31,10 @@ const MESSAGE_BUFFER: usize = 64 * 1024;
 /// What a wrong password costs.
 const AUTH_DELAY: Duration = Duration::from_secs(2);
 const HANDSHAKE: Duration = Duration::from_secs(30);
-/// Octets per second at which a stranger's message must come, once `data-timeout` has passed.
+/// Octets per second at which a stranger's message must come, measured over each `data-timeout`.
 const PACE: u64 = 512;
+/// And of what has come the part that must come in that time again: who holds much memory may not hold it for long.
+const PART: u64 = 16;
 /// How many times `command-timeout` a stranger may talk without a message.
 const TALK: u64 = 12;
 /// What the nodes before this one may have put in front of a message that they took within the same limits.
@@ -55,10 +57,11 @@ pub(super) struct Connection {
     pub(super) body: Body,
     out: Vec<u8>,
     receiving: bool,
-    /// When the connection, its last message, or the message that is coming began.
+    /// When the connection, its last message, the message that is coming, or its last stretch at the wanted pace began.
     since: Instant,
-    /// Octets of the message that is coming.
+    /// Octets of the message that is coming, and of its last stretch.
     received: u64,
+    stretch: u64,
     /// The session's next reply is a decision that was told already.
     told: bool,
 }
@@ -91,6 +94,7 @@ impl Connection {
             receiving: false,
             since: Instant::now(),
             received: 0,
+            stretch: 0,
             told: false,
         }
     }
@@ -157,7 +161,7 @@ impl Connection {
                     }
                     Step::Chunk(octets) => {
                         self.body.push(octets);
-                        self.received += octets.len() as u64;
+                        self.keep_pace(octets.len() as u64);
                         true
                     }
                     step => {
@@ -217,7 +221,7 @@ impl Connection {
                 self.body.clear();
                 self.receiving = true;
                 self.since = Instant::now();
-                self.received = 0;
+                (self.received, self.stretch) = (0, 0);
             }
             Step::MessageComplete(message) => {
                 let reply = self.take_message(&message).await;
@@ -351,23 +355,37 @@ impl Connection {
         (Instant::now() + Duration::from_secs(seconds)).min(self.patience())
     }
 
+    /// Octets have come; a stretch that is whole buys time for the next.
+    fn keep_pace(&mut self, octets: u64) {
+        self.received += octets;
+        self.stretch += octets;
+        if self.stretch >= stretch(&self.server.config.limits, self.received) {
+            (self.since, self.stretch) = (Instant::now(), 0);
+        }
+    }
+
     /// How long a stranger is borne with, whatever progress he makes.
     fn patience(&self) -> Instant {
         if self.server.instance.authentication != Authentication::None {
             // Our own nodes keep connections for hours.
             return Instant::now() + Duration::from_hours(24);
         }
-        let received = self.receiving.then_some(self.received);
-        self.since + borne_with(&self.server.config.limits, received)
+        self.since + borne_with(&self.server.config.limits, self.receiving)
     }
 }
 
-/// How long a stranger may take: for a message of which so many octets have come, or, without one, to come to the point.
-fn borne_with(limits: &crate::config::Limits, received: Option<u64>) -> Duration {
-    match received {
-        Some(octets) => Duration::from_secs(limits.data_timeout.saturating_add(octets / PACE)),
-        None => Duration::from_secs(limits.command_timeout.saturating_mul(TALK)),
+/// How long a stranger may take: for a stretch of a message, or, without one, to come to the point.
+fn borne_with(limits: &crate::config::Limits, receiving: bool) -> Duration {
+    if receiving {
+        Duration::from_secs(limits.data_timeout)
+    } else {
+        Duration::from_secs(limits.command_timeout.saturating_mul(TALK))
     }
+}
+
+/// Octets that make a stretch of a message of which so many have come.
+fn stretch(limits: &crate::config::Limits, received: u64) -> u64 {
+    PACE.saturating_mul(limits.data_timeout).max(received / PART)
 }
 
 /// Returns when the process is asked to stop.
@@ -414,11 +432,13 @@ mod tests {
     #[test]
     fn a_stranger_who_drips_is_not_borne_with_for_ever() {
         let limits = crate::config::Limits::default();
-        assert_eq!(borne_with(&limits, None), Duration::from_hours(1));
-        assert_eq!(borne_with(&limits, Some(0)), Duration::from_mins(10));
-        // 50 MiB by a modem still arrive; one octet every ten minutes does not keep a place for years.
-        assert!(borne_with(&limits, Some(50 << 20)) > Duration::from_secs((50 << 20) / 3000));
-        assert_eq!(borne_with(&limits, Some(100)), Duration::from_mins(10));
+        assert_eq!(borne_with(&limits, false), Duration::from_hours(1));
+        assert_eq!(borne_with(&limits, true), Duration::from_mins(10));
+        // One octet every ten minutes does not keep a place for years, nor 300 KiB in ten minutes 50 MiB of memory.
+        assert_eq!(stretch(&limits, 1), 512 * 600);
+        assert_eq!(stretch(&limits, 48 << 20), 3 << 20);
+        // 50 MiB at 64 kbit/s still arrive.
+        assert!(stretch(&limits, 50 << 20) < 8000 * 600);
     }
 
     #[test]

@@ -127,6 +127,8 @@ type Answer = Result<Vec<Location>, AppendError>;
 
 struct Request {
     records: Vec<Record>,
+    /// What the queue itself must write to get rid of mail may use part of the reserve.
+    own: bool,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -183,10 +185,19 @@ impl Writer {
 
     /// Appends records; they are in the log in this order, and durable when this returns.
     pub async fn append(&self, records: Vec<Record>) -> Answer {
+        self.request(records, false).await
+    }
+
+    /// The same for what the queue itself writes, notifications and copies: half of the reserve is theirs, for without them
+    /// a full spool would never empty.
+    pub async fn append_own(&self, records: Vec<Record>) -> Answer {
+        self.request(records, true).await
+    }
+
+    async fn request(&self, records: Vec<Record>, own: bool) -> Answer {
         let (answer, answered) = oneshot::channel();
-        self.requests
-            .send(Request { records, answer })
-            .map_err(|_| AppendError::Closed)?;
+        let request = Request { records, own, answer };
+        self.requests.send(request).map_err(|_| AppendError::Closed)?;
         answered.await.unwrap_or(Err(AppendError::Closed))
     }
 }
@@ -246,6 +257,12 @@ fn serve(mut log: Log, mut waiting: mpsc::UnboundedReceiver<Request>, clock: &Ru
     }
 }
 
+fn answer_all(written: &mut Vec<(oneshot::Sender<Answer>, Vec<Location>)>) {
+    for (answer, locations) in written.drain(..) {
+        let _ = answer.send(Ok(locations));
+    }
+}
+
 fn only_outcomes(records: &[Record]) -> bool {
     records.iter().all(|record| record.kind == Kind::Outcome)
 }
@@ -279,12 +296,23 @@ impl Log {
         let mut requests = batch.into_iter();
         let mut failure = None;
         for request in requests.by_ref() {
-            if let Err(error) = self.room(&request.records, &mut free) {
+            if let Err(error) = self.room(&request, &mut free) {
                 let _ = request.answer.send(Err(error));
                 continue;
             }
             match request.records.iter().map(|record| self.write(record)).collect() {
-                Ok(locations) => written.push((request.answer, locations)),
+                Ok(locations) => {
+                    let locations: Vec<Location> = locations;
+                    let last = |locations: &[Location]| locations.last().map(|location| location.segment);
+                    // A segment that was closed is flushed: what it holds is durable, whatever becomes of the rest.
+                    if written
+                        .last()
+                        .is_some_and(|(_, before)| last(before) < last(&locations))
+                    {
+                        answer_all(&mut written);
+                    }
+                    written.push((request.answer, locations));
+                }
                 Err(error) => {
                     failure = Some((error, Some(request.answer)));
                     break;
@@ -298,10 +326,7 @@ impl Log {
             failure = Some((error, None));
         }
         let Some((error, answer)) = failure else {
-            for (answer, locations) in written {
-                let _ = answer.send(Ok(locations));
-            }
-            return;
+            return answer_all(&mut written);
         };
         self.abandon();
         let error = AppendError::Io(Arc::new(error));
@@ -313,7 +338,8 @@ impl Log {
 
     /// Whether the disk takes these records, before anything of them is written. Outcomes may use the reserve:
     /// recording them is what empties the spool. Free space is asked for once in a batch.
-    fn room(&mut self, records: &[Record], free: &mut Option<u64>) -> Result<(), AppendError> {
+    fn room(&mut self, request: &Request, free: &mut Option<u64>) -> Result<(), AppendError> {
+        let Request { records, own, .. } = request;
         if only_outcomes(records) {
             return Ok(());
         }
@@ -325,7 +351,8 @@ impl Log {
                 .free()
                 .map_err(|error| AppendError::Io(Arc::new(error)))?,
         };
-        let usable = left.saturating_sub(self.options.reserve_octets);
+        let reserve = self.options.reserve_octets;
+        let usable = left.saturating_sub(if *own { reserve / 2 } else { reserve });
         *free = Some(left);
         if needed > usable {
             return Err(AppendError::Full { free: usable, needed });

@@ -17,6 +17,8 @@ struct Script {
     writes: AtomicU64,
     free: AtomicU64,
     fail_flush: Mutex<bool>,
+    /// The flush with this number fails; the first is 1.
+    fail_flush_number: AtomicU64,
     fail_write: Mutex<bool>,
     /// A flush waits for this lock, so that a test can let requests gather.
     gate: Mutex<()>,
@@ -65,8 +67,10 @@ impl Append for ScriptedFile {
     }
     fn flush(&mut self) -> io::Result<()> {
         let _gate = self.0.gate.lock().unwrap();
-        self.0.flushes.fetch_add(1, Ordering::SeqCst);
-        if std::mem::take(&mut *self.0.fail_flush.lock().unwrap()) {
+        let number = self.0.flushes.fetch_add(1, Ordering::SeqCst) + 1;
+        if std::mem::take(&mut *self.0.fail_flush.lock().unwrap())
+            || number == self.0.fail_flush_number.load(Ordering::SeqCst)
+        {
             return Err(io::Error::other("the disk lost it"));
         }
         Ok(())
@@ -178,6 +182,55 @@ async fn a_full_disk_takes_outcomes_and_refuses_messages_before_writing() {
     };
     writer.append(vec![outcome]).await.unwrap();
     writer.append(message(2, 10)).await.unwrap();
+    // Notifications and copies, without which it would never empty, have half of the reserve.
+    writer.append_own(message(3, 200)).await.unwrap();
+    script
+        .free
+        .store(Options::default().reserve_octets / 2 + 100, Ordering::SeqCst);
+    assert!(matches!(
+        writer.append_own(message(4, 200)).await,
+        Err(AppendError::Full { free: 100, .. })
+    ));
+}
+
+#[tokio::test]
+#[allow(
+    clippy::await_holding_lock,
+    reason = "the lock holds up the writer's thread, not this task's"
+)]
+async fn what_a_closed_segment_holds_is_acknowledged_even_if_the_next_fails() {
+    let (script, writer) = writer(Options {
+        segment_octets: 1000,
+        ..Options::default()
+    });
+    let gate = script.gate.lock().unwrap();
+    let first = tokio::spawn({
+        let writer = writer.clone();
+        async move { writer.append(message(0, 10)).await }
+    });
+    while script.writes.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    // One batch: 1 and 2 end the first segment, whose flush is the second; 3 begins the next, whose flush is lost.
+    script.fail_flush_number.store(3, Ordering::SeqCst);
+    let mut requests: Vec<_> = (1..=3)
+        .map(|id| {
+            let writer = writer.clone();
+            Box::pin(async move { writer.append(message(id, 300)).await })
+        })
+        .collect();
+    for request in &mut requests {
+        assert!(
+            std::future::poll_fn(|cx| std::task::Poll::Ready(request.as_mut().poll(cx).is_pending())).await
+        );
+    }
+    drop(gate);
+    assert_eq!(first.await.unwrap().unwrap()[0].segment, 1);
+    let mut answers = Vec::new();
+    for request in requests {
+        answers.push(request.await.map(|places| places[0].segment).ok());
+    }
+    assert_eq!(answers, [Some(1), Some(1), None]);
 }
 
 #[tokio::test]

@@ -342,10 +342,11 @@ impl Process {
         self.until_held().await;
         let tasks = || Handle::current().metrics().num_alive_tasks();
         let before = tasks();
-        compaction::step(&mut self.schedule, &self.worker, &self.sender);
+        let settled = self.worker.store.settled_below();
+        compaction::step(&mut self.schedule, &self.worker, &self.sender, settled);
         let carried = tasks().saturating_sub(before);
         if carried > 0 {
-            let segment = self.worker.store.oldest_closed().unwrap();
+            let segment = self.worker.store.oldest(u64::MAX).unwrap();
             self.recorder.note(Note::Carrying(segment));
             if self.killed && self.rng.bool() {
                 self.recorder.kill_after(self.rng.usize(1..4));
