@@ -28,9 +28,9 @@ ENOUGH = 6          # acknowledged messages that the node must hold at the cut, 
 # What the killed node sends on over the DMZ: (from, to). The internal node goes there under its inner address.
 ONWARD = {"gateway": (network.GATEWAY_DMZ, network.INTERNAL),
           "internal": (network.INTERNAL, network.GATEWAY_DMZ)}
-# Seconds between the messages of the stream that the node must hold, and of the other: an emulated gateway
-# scans a message in seconds, and the other stream would take all of its time.
-PAUSE, SLOW = 0.2, 8.0
+# Seconds between the messages of the streams, inbound and outbound: an emulated gateway scans a message in seconds. What
+# is scanned on its way in comes slowly enough by itself; what piles up unscanned must be scanned later.
+PAUSES = {"gateway": (0.2, 8.0), "internal": (8.0, 2.0)}
 RECIPIENT = "dave@destination.example"
 
 
@@ -74,7 +74,7 @@ class Stream(threading.Thread):
 
 def streams(world, node):
     """(inbound, outbound); the one that enters at the node is the fast one."""
-    inbound, outbound = (PAUSE, SLOW) if node == "gateway" else (SLOW, PAUSE)
+    inbound, outbound = PAUSES[node]
 
     def from_outside():
         return world.outside(source=network.BULK, helo="mail.bulk.example")
