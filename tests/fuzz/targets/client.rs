@@ -46,7 +46,9 @@ fuzz_target!(|octets: &[u8]| {
             }
             Step::SendBody => {
                 let mut out = Vec::new();
-                session.body(b"A: 1\r\n\r\n.x\r\n", &mut out).expect("good content");
+                session
+                    .body(b"A: 1\r\n\r\n.x\r\n", &mut out)
+                    .expect("good content");
                 session.end_body(&mut out).expect("good content");
                 assert!(out.ends_with(b"\r\n") && !session_is_over_early(&out));
             }

@@ -73,8 +73,9 @@ fuzz_target!(|octets: &[u8]| {
         let code = &line[..3];
         assert!(code.iter().all(u8::is_ascii_digit) && line.ends_with(b"\r\n") && line.len() <= 512);
     }
-    // A client that sends beyond STARTTLS in one piece injects, which pieces hide: only without TLS are they the same.
-    if tls == Tls::Off {
+    // A client that sends beyond STARTTLS, or beyond a DATA that is refused, in one piece is caught at it (RFC 2920 section
+    // 3.1); in pieces it cannot be. All else is the same.
+    if tls == Tls::Off && !whole.0.windows(9).any(|words| words == b"421 4.5.0") {
         assert_eq!(serve(octets, usize::from(first / 3 % 5) + 1, tls), whole);
     }
 });
