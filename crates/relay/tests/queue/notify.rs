@@ -223,7 +223,7 @@ async fn of_mail_that_the_spool_does_not_give_back_the_sender_is_told() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     // Time enough for a slow machine to damage the content before the last attempt.
     let configuration = to_lmtp(address).replace("expire = 20", "expire = 12");
-    let queue = Queue::start(directory.path(), &configuration);
+    let mut queue = Queue::start(directory.path(), &configuration);
     give(&queue, "inside", "app@example.org", &["user@example.org"], |_| ()).await;
     let segment = std::fs::read_dir(directory.path().join("state/spool"))
         .unwrap()
@@ -234,6 +234,10 @@ async fn of_mail_that_the_spool_does_not_give_back_the_sender_is_told() {
     let content = octets.windows(5).position(|part| part == b"Hello").unwrap();
     let file = std::fs::File::options().write(true).open(&segment).unwrap();
     file.write_all_at(b"J", content as u64).unwrap();
+    // An attempt that is under way has read it before.
+    queue.wait("the damage is seen", |kind| {
+        matches!(kind, EventKind::Warning { .. })
+    });
     let sink = Sink::start_at(address);
     let taken = sink.wait("a notification", |taken| !taken.is_empty());
     assert_eq!((taken.len(), taken[0].to.as_str()), (1, "app@example.org"));
