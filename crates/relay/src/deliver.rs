@@ -91,11 +91,19 @@ impl Attempt {
     /// The same outcome for all recipients, and nobody was talked to.
     pub fn all(envelope: &Envelope, outcome: &Outcome) -> Self {
         Self {
-            outcomes: vec![outcome.clone(); envelope.recipients.len()],
+            contact: Contact::Failed,
+            ..Self::not_made(vec![outcome.clone(); envelope.recipients.len()])
+        }
+    }
+
+    /// Nobody was asked: what we found ourselves.
+    pub fn not_made(outcomes: Vec<Outcome>) -> Self {
+        Self {
+            outcomes,
             host: None,
             tls: None,
             proof: None,
-            contact: Contact::Failed,
+            contact: Contact::None,
             knows_dsn: false,
             session: None,
         }

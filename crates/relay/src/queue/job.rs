@@ -96,15 +96,7 @@ impl Worker {
             }
             Ok(Err(NotReady::Unsigned(stored, reply))) => {
                 let outcomes = vec![Outcome::Transient(reply); job.recipients.len()];
-                let attempt = Attempt {
-                    outcomes,
-                    host: None,
-                    tls: None,
-                    proof: None,
-                    contact: Contact::None,
-                    knows_dsn: false,
-                    session: None,
-                };
+                let attempt = Attempt::not_made(outcomes);
                 return self.conclude(job, &stored.message, Some(&stored), &attempt).await;
             }
             Err(error) => return self.postpone(job, &reasons::fault(error)).await,
@@ -125,15 +117,7 @@ impl Worker {
             ),
             (Err(error), _) => {
                 let outcomes = vec![Outcome::Permanent(reasons::unusable_next_hop(&error)); indexes.len()];
-                Attempt {
-                    outcomes,
-                    host: None,
-                    tls: None,
-                    proof: None,
-                    contact: Contact::None,
-                    knows_dsn: false,
-                    session: None,
-                }
+                Attempt::not_made(outcomes)
             }
         };
         self.conclude(job, &stored.message, Some(&stored), &attempt).await
@@ -186,15 +170,7 @@ impl Worker {
             Err(_) => store.envelope(location).map(|message| (message, None)),
         };
         if let Ok(Ok((message, content))) = tokio::task::spawn_blocking(read).await {
-            let attempt = Attempt {
-                outcomes: vec![Outcome::Transient(reply.clone()); job.recipients.len()],
-                host: None,
-                tls: None,
-                proof: None,
-                contact: Contact::None,
-                knows_dsn: false,
-                session: None,
-            };
+            let attempt = Attempt::not_made(vec![Outcome::Transient(reply.clone()); job.recipients.len()]);
             return self.conclude(job, &message, content.as_ref(), &attempt).await;
         }
         self.store.mark_damaged(job.location.segment);
