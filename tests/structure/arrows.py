@@ -16,7 +16,7 @@ ALLOWED = {
     **{leaf: set() for leaf in LEAVES},
     "postern-relay": {"postern-smtp", "postern-sandbox", "postern-control"},
     "postern-console": {"postern-control", "postern-sandbox"},
-    "postern-cli": {"postern-site", "postern-control"},
+    "postern-cli": {"postern-site", "postern-smtp", "postern-control"},
 }
 PURE = {"postern-site", "postern-smtp", "postern-control"}
 IO_CRATES = {"tokio", "nix", "libc", "mio", "rustls"}

@@ -12,6 +12,7 @@ mod passwords;
 mod pki;
 mod queue;
 mod render;
+mod selftest;
 mod site;
 mod status;
 mod trace;
@@ -54,6 +55,8 @@ enum Command {
     Trace(trace::Request),
     /// What waits in the queue, and what becomes of it.
     Queue(queue::Queue),
+    /// Try the known ways of smuggling through and relaying by an installed node, from outside.
+    Selftest(selftest::Request),
     /// How this node and its queue are.
     Status {
         /// The queue's control socket.
@@ -202,6 +205,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Firewall(FirewallCommand::Status { json }) => firewall::show(json),
         Command::Trace(request) => trace::show(&request),
         Command::Queue(queue) => queue::run(queue),
+        Command::Selftest(request) => selftest::run(&request),
         Command::Status { socket, json } => status::show(&socket, json),
     }
 }

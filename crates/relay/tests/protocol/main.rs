@@ -8,6 +8,7 @@ mod dialogue;
 mod dns;
 mod logins;
 mod names;
+mod selftest;
 mod sink;
 
 use std::collections::BTreeMap;
@@ -58,6 +59,21 @@ fn main() -> ExitCode {
                     path.display(),
                     daemon.said()
                 ));
+            }
+        }
+    }
+    if wanted.is_empty() || wanted.iter().any(|part| "selftest".contains(part.as_str())) {
+        let daemon = daemons
+            .entry("default".to_owned())
+            .or_insert_with(|| Daemon::start("default"));
+        match selftest::run(daemon) {
+            Ok(attempts) => {
+                println!("test selftest ... ok ({attempts} attempts refused)");
+                passed += 1;
+            }
+            Err(why) => {
+                println!("test selftest ... FAILED");
+                failed.push(format!("selftest: {why}\n--- the daemon said\n{}", daemon.said()));
             }
         }
     }
