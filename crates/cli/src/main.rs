@@ -10,6 +10,7 @@ mod firewall;
 mod import;
 mod passwords;
 mod pki;
+mod policy;
 mod queue;
 mod render;
 mod selftest;
@@ -53,6 +54,9 @@ enum Command {
     Firewall(FirewallCommand),
     /// What became of a message or a connection, and why.
     Trace(trace::Request),
+    /// What a changed site file would have decided otherwise.
+    #[command(subcommand)]
+    Policy(policy::Policy),
     /// What waits in the queue, and what becomes of it.
     Queue(queue::Queue),
     /// Try the known ways of smuggling through and relaying by an installed node, from outside.
@@ -204,6 +208,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Node(NodeCommand::Render { root }) => render::run(&root),
         Command::Firewall(FirewallCommand::Status { json }) => firewall::show(json),
         Command::Trace(request) => trace::show(&request),
+        Command::Policy(policy) => policy::run(&policy),
         Command::Queue(queue) => queue::run(queue),
         Command::Selftest(request) => selftest::run(&request),
         Command::Status { socket, json } => status::show(&socket, json),

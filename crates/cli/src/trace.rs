@@ -16,6 +16,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use postern_control::{Event, LINE_PREFIX};
 
+pub(crate) use story::harmless;
 use story::{Stories, Story};
 
 /// How often the journals are read to follow a message on: a mail crosses two nodes, its notification two more.
@@ -80,7 +81,9 @@ pub(crate) fn show(request: &Request) -> Result<()> {
                     more.push(story);
                 }
             };
-            read(&source, &mut take)?;
+            let mut stories = Stories::new(&source.node());
+            each_event(&source, &mut |event| stories.add(event, &mut take))?;
+            stories.end(&mut take);
         }
         wanted = more.iter().flat_map(Story::leads_to).collect();
         found.append(&mut more);
@@ -121,12 +124,12 @@ impl Request {
 }
 
 /// Where a journal is.
-enum Source<'a> {
+pub(crate) enum Source<'a> {
     File(&'a Path),
     Journalctl,
 }
 
-fn sources(files: &[PathBuf]) -> Vec<Source<'_>> {
+pub(crate) fn sources(files: &[PathBuf]) -> Vec<Source<'_>> {
     if files.is_empty() {
         vec![Source::Journalctl]
     } else {
@@ -134,17 +137,27 @@ fn sources(files: &[PathBuf]) -> Vec<Source<'_>> {
     }
 }
 
-fn read(source: &Source<'_>, take: &mut impl FnMut(Story)) -> Result<()> {
+impl Source<'_> {
+    /// What the node is called in a story: a file bears its name.
+    fn node(&self) -> String {
+        match self {
+            Self::File(path) => path
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+            Self::Journalctl => String::new(),
+        }
+    }
+}
+
+/// Gives each event of a journal, in its order.
+pub(crate) fn each_event(source: &Source<'_>, take: &mut impl FnMut(Event)) -> Result<()> {
     match source {
         Source::File(path) => {
             let file =
                 File::open(path).with_context(|| format!("cannot read the journal {}", path.display()))?;
-            let node = path
-                .file_stem()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
-            tell(&node, BufReader::new(file), take).with_context(|| format!("cannot read {}", path.display()))
+            events(BufReader::new(file), take).with_context(|| format!("cannot read {}", path.display()))
         }
         Source::Journalctl => {
             let mut child = Command::new("journalctl")
@@ -154,7 +167,7 @@ fn read(source: &Source<'_>, take: &mut impl FnMut(Story)) -> Result<()> {
                 .spawn()
                 .context("cannot run journalctl; give the node's journal with --journal FILE")?;
             let out = child.stdout.take().context("journalctl has no output")?;
-            tell("", BufReader::new(out), take).context("cannot read what journalctl says")?;
+            events(BufReader::new(out), take).context("cannot read what journalctl says")?;
             let status = child.wait().context("cannot wait for journalctl")?;
             if !status.success() {
                 bail!(
@@ -166,14 +179,12 @@ fn read(source: &Source<'_>, take: &mut impl FnMut(Story)) -> Result<()> {
     }
 }
 
-/// Tells the stories of one journal, in the order in which they end.
-fn tell(node: &str, mut journal: impl BufRead, take: &mut impl FnMut(Story)) -> std::io::Result<()> {
-    let mut stories = Stories::new(node);
+fn events(mut journal: impl BufRead, take: &mut impl FnMut(Event)) -> std::io::Result<()> {
     let mut line = Vec::new();
     loop {
         line.clear();
         if journal.by_ref().take(LINE).read_until(b'\n', &mut line)? == 0 {
-            break;
+            return Ok(());
         }
         let text = String::from_utf8_lossy(&line);
         // A stamp of the journal's own (`… name[pid]: `) may stand before it; a line cut short by a power cut is not an event.
@@ -182,9 +193,7 @@ fn tell(node: &str, mut journal: impl BufRead, take: &mut impl FnMut(Story)) -> 
             _ => &text,
         };
         if let Ok(event) = Event::from_line(line) {
-            stories.add(event, take);
+            take(event);
         }
     }
-    stories.end(take);
-    Ok(())
 }

@@ -66,6 +66,9 @@ pub enum EventKind {
         result: String,
         evidence: String,
         millis: u64,
+        /// What was seen, in full, so that another policy can weigh it (`postern policy replay`).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seen: Option<serde_json::Value>,
     },
     Verdict {
         decision: String,
@@ -165,6 +168,7 @@ pub enum EventKind {
 
 /// What happened, in words for somebody at a screen; one line as long as the values hold no line end.
 impl fmt::Display for EventKind {
+    #[expect(clippy::too_many_lines, reason = "a row for each kind")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connected { peer, .. } => write!(f, "connection from {peer}"),
@@ -203,6 +207,7 @@ impl fmt::Display for EventKind {
                 result,
                 evidence,
                 millis,
+                ..
             } => write!(f, "{check}: {result} {evidence} ({millis} ms)"),
             Self::Verdict { decision, score } => {
                 write!(f, "verdict {decision}")?;

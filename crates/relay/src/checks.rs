@@ -19,6 +19,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use mail_auth::MessageAuthenticator;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use crate::config::{CheckName, Config, ScannerSocket};
@@ -73,7 +74,8 @@ pub struct Finding {
 }
 
 /// What checks can see.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Observation {
     /// SPF, DKIM or DMARC, with its part of the Authentication-Results field.
     Authenticated(Authenticated),

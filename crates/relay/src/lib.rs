@@ -15,6 +15,7 @@ pub mod handover;
 pub mod proxy;
 pub mod queue;
 pub mod rate;
+pub mod replay;
 pub mod resolver;
 pub mod run;
 pub mod sasl;

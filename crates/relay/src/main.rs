@@ -41,6 +41,12 @@ enum Process {
         #[command(flatten)]
         file: File,
     },
+    /// Weigh what was recorded once more: events on standard input, a line for each verdict that the
+    /// configuration would change on standard output
+    Replay {
+        #[command(flatten)]
+        file: File,
+    },
     /// Say whether the configuration is right
     CheckConfig {
         #[command(flatten)]
@@ -73,6 +79,9 @@ fn start(process: Process) -> anyhow::Result<()> {
         Process::Proxy { file } => postern_relay::proxy::main(&load(&file)?, passed),
         Process::Queue { file } => postern_relay::queue::main(load(&file)?, passed),
         Process::Run { file } => postern_relay::run::main(&load(&file)?, &file.path),
+        Process::Replay { file } => {
+            postern_relay::replay::replay(&load(&file)?, std::io::stdin().lock(), std::io::stdout().lock())
+        }
         Process::CheckConfig { file } => {
             load(&file)?;
             println!("{}: in order", file.path.display());

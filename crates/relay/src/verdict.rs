@@ -13,7 +13,7 @@ use crate::checks::authentication::{AuthResult, Authenticated, DomainPolicy};
 use crate::checks::greylist::Seen;
 use crate::checks::recipient::Existence;
 use crate::checks::{Finding, Observation};
-use crate::config::{CheckName, Encrypted};
+use crate::config::{CheckName, Config, Encrypted};
 
 /// How long one sender is deferred for temporary DNS errors before the mail is taken with a mark.
 pub const PATIENCE: Duration = Duration::from_hours(6);
@@ -55,6 +55,22 @@ pub struct Policy {
     pub patience_over: bool,
 }
 
+impl Policy {
+    /// What `config` says, for a sender whose patience is known.
+    pub fn new(config: &Config, patience_over: bool) -> Self {
+        let spam = config.spam.as_ref();
+        Self {
+            mark_score: spam.map_or(f64::INFINITY, |spam| spam.mark_score),
+            reject_score: spam.map_or(f64::INFINITY, |spam| spam.reject_score),
+            encrypted: config
+                .virus
+                .as_ref()
+                .map_or_else(Default::default, |virus| virus.encrypted),
+            patience_over,
+        }
+    }
+}
+
 impl Verdict {
     /// The word for the trace.
     pub fn word(&self) -> &'static str {
@@ -64,6 +80,12 @@ impl Verdict {
             Self::Defer(_) => "defer",
             Self::Reject(_) => "reject",
         }
+    }
+
+    /// Whether only a temporary DNS error stands against the message; such a sender's patience has an end.
+    pub fn is_for_dns(&self) -> bool {
+        matches!(self, Self::Defer(refusal)
+            if matches!(refusal.check, CheckName::Spf | CheckName::Dkim | CheckName::Dmarc))
     }
 
     /// What is told to the client, where the answer is no.

@@ -103,7 +103,7 @@ impl Story {
 }
 
 /// Without characters that a terminal would obey: a node that was taken over writes its journal as it likes.
-fn harmless(line: &str) -> String {
+pub(crate) fn harmless(line: &str) -> String {
     line.chars()
         .map(|c| if c.is_control() { '\u{fffd}' } else { c })
         .collect()

@@ -14,6 +14,7 @@ use mail_auth::{
     AuthenticatedMessage, AuthenticationResults, DkimOutput, DkimResult, DmarcOutput, DmarcResult, DnsError,
     Error, MessageAuthenticator, SpfOutput, SpfResult,
 };
+use serde::{Deserialize, Serialize};
 
 use super::{Facts, Observation, Seeing, Tools};
 use crate::config::CheckName;
@@ -31,11 +32,12 @@ const SOON: Duration = Duration::from_secs(5);
 const RESULT_LINE: usize = 800;
 
 /// What one of the three methods saw.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Authenticated {
     /// The result.
     pub result: AuthResult,
     /// `method=result …` parts for Authentication-Results, each led by `;` and folding white space.
+    #[serde(skip)]
     pub results: String,
     /// Whether this proves the reverse-path: SPF pass of MAIL FROM, or a DKIM signature of its domain.
     pub proves_reverse_path: bool,
@@ -46,7 +48,8 @@ pub struct Authenticated {
 }
 
 /// Result of a method, reduced to what decisions need.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum AuthResult {
     /// Proven.
     Pass,
@@ -61,7 +64,8 @@ pub enum AuthResult {
 }
 
 /// What a domain's owner asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum DomainPolicy {
     /// Nothing.
     None,

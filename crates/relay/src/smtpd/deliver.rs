@@ -126,7 +126,7 @@ impl Connection {
             self.tell_findings(&found);
             findings.extend(found);
             verdict = judge(&self.server.policy(false), "", &findings);
-            if Self::is_deferred_for_dns(&verdict) && self.patience_is_over() {
+            if verdict.is_for_dns() && self.patience_is_over() {
                 verdict = judge(&self.server.policy(true), "", &findings);
             }
             if verdict.refusal().is_some() {
@@ -134,11 +134,6 @@ impl Connection {
             }
         }
         (findings, verdict)
-    }
-
-    fn is_deferred_for_dns(verdict: &Verdict) -> bool {
-        matches!(verdict, Verdict::Defer(refusal)
-            if matches!(refusal.check, CheckName::Spf | CheckName::Dkim | CheckName::Dmarc))
     }
 
     /// Whether this sender has been deferred for temporary DNS errors for hours; remembers when that began.

@@ -92,17 +92,7 @@ impl Server {
 
     /// What the verdict goes by, for a sender whose patience is known.
     pub(super) fn policy(&self, patience_over: bool) -> Policy {
-        let spam = self.config.spam.as_ref();
-        Policy {
-            mark_score: spam.map_or(f64::INFINITY, |spam| spam.mark_score),
-            reject_score: spam.map_or(f64::INFINITY, |spam| spam.reject_score),
-            encrypted: self
-                .config
-                .virus
-                .as_ref()
-                .map_or_else(Default::default, |virus| virus.encrypted),
-            patience_over,
-        }
+        Policy::new(&self.config, patience_over)
     }
 
     /// The mailbox that a forward-path means: `postmaster` alone and at our domains is the site's postmaster
@@ -242,6 +232,7 @@ impl Connection {
                 result: finding.observation.word().to_owned(),
                 evidence: finding.evidence.clone(),
                 millis: finding.millis,
+                seen: serde_json::to_value(&finding.observation).ok(),
             };
             self.server.events.emit(Some(&self.trace), None, event);
         }

@@ -99,6 +99,11 @@ impl Daemon {
         self.ports.get(port).copied()
     }
 
+    /// The file it was started with.
+    pub(crate) fn configuration(&self) -> std::path::PathBuf {
+        self.directory.path().join("relay.toml")
+    }
+
     /// Lines said so far.
     pub(crate) fn mark(&self) -> usize {
         self.lines.lock().expect("no thread panicked").len()

@@ -8,6 +8,7 @@ mod dialogue;
 mod dns;
 mod logins;
 mod names;
+mod replay;
 mod selftest;
 mod sink;
 
@@ -78,6 +79,16 @@ fn main() -> ExitCode {
         }
     }
     for (kind, daemon) in daemons {
+        match replay::run(&daemon) {
+            Ok(verdicts) => {
+                println!("test replay of {kind} ... ok ({verdicts} verdicts as before)");
+                passed += 1;
+            }
+            Err(why) => {
+                println!("test replay of {kind} ... FAILED");
+                failed.push(format!("replay of {kind}: {why}"));
+            }
+        }
         if let Err(why) = daemon.stop() {
             failed.push(format!("daemon {kind}: {why}"));
         }

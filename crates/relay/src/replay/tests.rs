@@ -1,0 +1,302 @@
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::checks::authentication::{AuthResult, Authenticated, DomainPolicy};
+use crate::checks::greylist::Seen;
+
+fn config(more: &str, checks: &str) -> Config {
+    let text = format!(
+        r#"
+role = "gateway"
+hostname = "mx1.example.org"
+local-domains = ["example.org"]
+postmaster = "chief@example.org"
+state-directory = "state"
+runtime-directory = "run"
+[resolver]
+address = "127.0.0.1:53"
+[instance.public]
+listen = ["127.0.0.1:2525"]
+tls = "off"
+relay-for = "local-domains"
+authentication = "none"
+checks = [{checks}]
+[next-hop.inside]
+kind = "smtp"
+host = "127.0.0.1"
+port = 2526
+tls = "off"
+[[route]]
+from = ["public"]
+domains = ["example.org"]
+next-hop = "inside"
+{more}
+"#
+    );
+    Config::parse("relay.toml", &text, PathBuf::from("/"), None).unwrap()
+}
+
+fn spam(mark: f64, reject: f64) -> String {
+    format!("[spam]\nsocket = \"off\"\nmark-score = {mark:?}\nreject-score = {reject:?}")
+}
+
+fn line(minute: u32, trace: &str, kind: EventKind) -> String {
+    let event = Event {
+        time: format!("2026-01-02T03:{minute:02}:00.000Z"),
+        process: "smtpd/public".into(),
+        trace: Some(trace.into()),
+        id: None,
+        kind,
+    };
+    event.to_line() + "\n"
+}
+
+fn connected(minute: u32, trace: &str) -> String {
+    let peer = "192.0.2.7".into();
+    line(minute, trace, EventKind::Connected { peer, port: None })
+}
+
+fn check(trace: &str, name: &str, observation: &Observation) -> String {
+    line(
+        1,
+        trace,
+        EventKind::Check {
+            check: name.into(),
+            result: observation.word().into(),
+            evidence: "e".into(),
+            millis: 1,
+            seen: Some(serde_json::to_value(observation).unwrap()),
+        },
+    )
+}
+
+fn verdict(minute: u32, trace: &str, decision: &str) -> String {
+    let decision = decision.into();
+    line(
+        minute,
+        trace,
+        EventKind::Verdict {
+            decision,
+            score: None,
+        },
+    )
+}
+
+fn refused(trace: &str, stage: &str, reply: &Reply, check: Option<&str>, to: &str) -> String {
+    line(
+        2,
+        trace,
+        EventKind::Refused {
+            stage: stage.into(),
+            code: reply.code.value(),
+            enhanced: reply.enhanced.unwrap().to_string(),
+            text: reply.text(),
+            check: check.map(str::to_owned),
+            evidence: None,
+            from: None,
+            to: vec![to.into()],
+        },
+    )
+}
+
+/// The differences, then the sum.
+fn replayed(config: &Config, journal: &str) -> (Vec<Value>, Value) {
+    let mut out = Vec::new();
+    replay(config, journal.as_bytes(), &mut out).unwrap();
+    let mut lines: Vec<Value> = String::from_utf8(out)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let mut sum = lines.pop().unwrap();
+    (lines, sum["summary"].take())
+}
+
+#[test]
+fn a_lower_score_refuses_what_was_taken() {
+    let journal = [
+        connected(0, "t1"),
+        check("t1", "spam", &Observation::Scored(6.0)),
+        verdict(2, "t1", "mark"),
+        connected(3, "t2"),
+        check("t2", "spam", &Observation::Scored(1.0)),
+        verdict(4, "t2", "accept"),
+    ]
+    .concat();
+    let (differences, sum) = replayed(&config(&spam(5.0, 10.0), "\"spam\""), &journal);
+    assert_eq!(differences, [] as [Value; 0]);
+    assert_eq!(sum["judged"], 2);
+
+    let (differences, sum) = replayed(&config(&spam(2.0, 6.0), "\"spam\""), &journal);
+    assert_eq!(differences.len(), 1, "{differences:?}");
+    let one = &differences[0];
+    assert_eq!(
+        (
+            &one["trace"],
+            &one["was"],
+            &one["becomes"],
+            &one["check"],
+            &one["peer"]
+        ),
+        (
+            &json!("t1"),
+            &json!("mark"),
+            &json!("reject"),
+            &json!("spam"),
+            &json!("192.0.2.7")
+        )
+    );
+    assert!(one["reply"].as_str().unwrap().starts_with("554 5.7.1"), "{one}");
+    assert_eq!(sum["changes"], json!({"mark -> reject": 1}));
+}
+
+#[test]
+fn checks_that_are_dropped_count_no_more_and_new_ones_are_said_to_be_unknown() {
+    let wait = Observation::Greylist(Seen::Wait(Duration::from_secs(9)));
+    let fail = Observation::Authenticated(Authenticated {
+        result: AuthResult::Fail,
+        results: String::new(),
+        proves_reverse_path: false,
+        policy: DomainPolicy::Reject,
+        domain: "x.example".into(),
+    });
+    let journal = [
+        connected(0, "t1"),
+        check("t1", "greylist", &wait),
+        refused(
+            "t1",
+            "rcpt",
+            &replies::greylisted(9),
+            Some("greylist"),
+            "a@example.org",
+        ),
+        connected(0, "t2"),
+        check("t2", "dmarc", &fail),
+        verdict(2, "t2", "reject"),
+        refused(
+            "t2",
+            "message",
+            &replies::dmarc_rejected("x.example"),
+            Some("dmarc"),
+            "a@example.org",
+        ),
+    ]
+    .concat();
+    let same = config(
+        "[greylist]\ndelay = 300",
+        "\"greylist\", \"spf\", \"dkim\", \"dmarc\"",
+    );
+    assert_eq!(replayed(&same, &journal).0, [] as [Value; 0]);
+
+    let (differences, sum) = replayed(&config("[virus]\nsocket = \"off\"", "\"virus\""), &journal);
+    assert_eq!(differences.len(), 2, "{differences:?}");
+    assert_eq!(
+        sum["changes"],
+        json!({"defer -> accept": 1, "reject -> accept": 1})
+    );
+    assert_eq!(sum["not_made"], json!({"virus": 1}));
+}
+
+#[test]
+fn temporary_errors_of_dns_keep_the_patience_that_was_had() {
+    let temporary = Observation::Authenticated(Authenticated {
+        result: AuthResult::Temporary,
+        results: String::new(),
+        proves_reverse_path: false,
+        policy: DomainPolicy::Reject,
+        domain: "x.example".into(),
+    });
+    for was in ["mark", "defer"] {
+        let journal = [check("t", "dmarc", &temporary), verdict(2, "t", was)].concat();
+        let (differences, _) = replayed(&config("", "\"spf\", \"dkim\", \"dmarc\""), &journal);
+        assert_eq!(differences, [] as [Value; 0]);
+    }
+}
+
+#[test]
+fn the_hourly_limit_is_counted_again() {
+    let journal: String = (0..4)
+        .flat_map(|at| {
+            let trace = format!("t{at}");
+            [connected(at, &trace), verdict(at, &trace, "accept")]
+        })
+        .collect();
+    assert_eq!(replayed(&config("", ""), &journal).0, [] as [Value; 0]);
+    let strict = config("[limits]\nmessages-per-hour = 3", "");
+    let (differences, _) = replayed(&strict, &journal);
+    assert_eq!(differences.len(), 1, "{differences:?}");
+    assert_eq!(
+        (&differences[0]["trace"], &differences[0]["becomes"]),
+        (&json!("t3"), &json!("defer"))
+    );
+    let listed = config(
+        "[limits]\nmessages-per-hour = 3\nlisted-peers = [\"192.0.2.0/24\"]",
+        "",
+    );
+    assert_eq!(replayed(&listed, &journal).0, [] as [Value; 0]);
+
+    let late = journal + &refused("t3", "message", &replies::rate_limited(3), None, "a@example.org");
+    assert_eq!(
+        replayed(&config("[limits]\nmessages-per-hour = 9", ""), &late).1["changes"],
+        json!({"defer -> accept": 1})
+    );
+    assert_eq!(
+        replayed(&config("[limits]\nmessages-per-hour = 4", ""), &late).0,
+        [] as [Value; 0]
+    );
+}
+
+#[test]
+fn domains_and_sizes_are_asked_for_again() {
+    let queued = |size| EventKind::Queued {
+        from: "b@elsewhere.example".into(),
+        to: vec!["a@example.org".into()],
+        size,
+        provenance: None,
+    };
+    let journal = [
+        connected(0, "t"),
+        line(1, "t", queued(5000)),
+        refused(
+            "t",
+            "rcpt",
+            &replies::relay_denied("old.example"),
+            None,
+            "a@old.example",
+        ),
+    ]
+    .concat();
+    assert_eq!(replayed(&config("", ""), &journal).0, [] as [Value; 0]);
+    let mut small = config("[limits]\nmax-message-size = 4000", "");
+    small.local_domains = vec!["example.org".into(), "old.example".into()];
+    let (differences, sum) = replayed(&small, &journal);
+    assert_eq!(differences[0]["from"], "b@elsewhere.example");
+    assert_eq!(
+        sum["changes"],
+        json!({"accept -> reject": 1, "reject -> accept": 1})
+    );
+}
+
+#[test]
+fn what_is_no_event_or_of_an_older_version_is_left_out_and_counted() {
+    let old = line(
+        1,
+        "t",
+        EventKind::Check {
+            check: "spam".into(),
+            result: "scored".into(),
+            evidence: String::new(),
+            millis: 1,
+            seen: None,
+        },
+    );
+    let journal = format!("hello\nevent {{\"cut sh\n{old}{}", verdict(2, "t", "accept"));
+    let (differences, sum) = replayed(&config(&spam(5.0, 10.0), "\"spam\""), &journal);
+    assert_eq!(differences, [] as [Value; 0]);
+    assert_eq!(
+        (&sum["not_recorded"], &sum["not_made"]["spam"]),
+        (&json!(1), &json!(1))
+    );
+}
