@@ -1,9 +1,9 @@
 # Two commands do everything, install step included:
 #   make demo   build both images, boot them under QEMU, take mail through both firewalls
 #   make test   every tier of the tests
-# The rest: make bench (ratios against peers), make bench-queued (a million waiting messages), make proof (power cuts,
-# docs/durability.md), make fuzz (FUZZ_SECONDS for each target), make tier-NAME (one tier of the tests), make fresh (the
-# install steps in clean trees of Debian 12 and 13), make clean.
+# The rest: make bench (speed and memory next to peers, docs/performance.md; ONLY=NAME,... for some lines), make proof (power
+# cuts, docs/durability.md), make fuzz (FUZZ_SECONDS for each target), make tier-NAME (one tier of the tests), make fresh
+# (the install steps in clean trees of Debian 12 and 13), make clean.
 
 SHELL := /bin/bash
 BUILD := build
@@ -11,11 +11,13 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 KEEP ?= 0
 FUZZ_SECONDS ?= 60
 PROOF_POINTS ?= 10000
+ONLY ?=
+SCALE ?= 1
 # A root shell made by plain su has no sbin on its PATH; ip, nft and knotd live there.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 .DELETE_ON_ERROR:
-.PHONY: demo test bench bench-queued programs images clean proof fresh fuzz
+.PHONY: demo test bench programs images clean proof fresh fuzz
 
 demo: images
 	@.ci/install machine
@@ -30,7 +32,7 @@ tier-%:
 bench:
 	@.ci/install rust bench
 	@tests/run step "build the programs" programs cargo build --release --workspace --bins
-	@python3 tests/bench/bench.py --relay $(TARGET)/release/postern-relay
+	@python3 tests/bench/bench.py --relay $(TARGET)/release/postern-relay --only "$(ONLY)" --scale $(SCALE)
 
 fuzz:
 	@.ci/install rust fuzz
@@ -38,11 +40,6 @@ fuzz:
 
 fresh:
 	@tests/run tier fresh
-
-bench-queued:
-	@.ci/install rust bench
-	@tests/run step "build the programs" programs cargo build --release --workspace --bins
-	@python3 tests/bench/queued.py --relay $(TARGET)/release/postern-relay
 
 proof:
 	@.ci/install rust

@@ -1,5 +1,6 @@
-"""The source and the sink of the benchmark: Postfix's own smtp-source and smtp-sink, the same for both peers."""
+"""The source and the sink of the benchmark: Postfix's own smtp-source and smtp-sink, the same for all peers."""
 
+import pathlib
 import re
 import socket
 import subprocess
@@ -15,14 +16,14 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def wait_for_greeting(port, process, what, log):
+def wait_for_greeting(port, process, what, log, address="127.0.0.1"):
     """Waits until something greets with 220 on the port."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         if process.poll() is not None:
             break
         try:
-            with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            with socket.create_connection((address, port), timeout=5) as connection:
                 if connection.recv(3) == b"220":
                     connection.sendall(b"QUIT\r\n")
                     while connection.recv(512):
@@ -63,16 +64,39 @@ class Sink:
         return int(counts[-1]) if counts else 0
 
 
-def send(port, sink, sessions, size, count, domain):
+class Load:
+    """What is sent by one smtp-source: sessions, messages, octets or a file, from whom, to whom."""
+
+    def __init__(self, sessions, count, content, sender="sender@example.net", helo="client.example.net", kept=False):
+        how = ["-F", str(content)] if isinstance(content, pathlib.Path) else ["-l", str(content)]
+        self.count = count
+        self.words = ["smtp-source", "-s", str(sessions), "-m", str(count), *how, "-f", sender, "-M", helo, *["-d"] * kept]
+
+
+def accept(address, port, loads, recipient):
+    """Sends all loads side by side; returns the seconds until each message has its 250."""
+    start = time.perf_counter()
+    sources = [subprocess.Popen([*load.words, "-t", recipient, f"{address}:{port}"], stdout=subprocess.DEVNULL,
+                                stderr=subprocess.PIPE, text=True) for load in loads]
+    try:
+        for source in sources:
+            said = source.communicate(timeout=PATIENCE)[1]
+            if source.returncode != 0 or said:
+                raise SystemExit(f"bench: smtp-source failed on port {port}: {said}")
+    except subprocess.TimeoutExpired:
+        raise SystemExit(f"bench: the gateway on port {port} has not taken all messages in {PATIENCE} s") from None
+    finally:
+        for source in sources:
+            source.kill()
+    return time.perf_counter() - start
+
+
+def relay(address, port, sink, loads, recipient):
     """One run. Returns messages accepted per second and messages relayed per second."""
+    count = sum(load.count for load in loads)
     before = sink.messages()
     start = time.perf_counter()
-    source = subprocess.run(
-        ["smtp-source", "-s", str(sessions), "-m", str(count), "-l", str(size), "-f", "sender@example.net",
-         "-t", f"someone@{domain}", f"127.0.0.1:{port}"], capture_output=True, text=True, timeout=PATIENCE)
-    accepted = time.perf_counter() - start
-    if source.returncode != 0 or source.stderr:
-        raise SystemExit(f"bench: smtp-source failed on port {port}: {source.stderr}")
+    accepted = accept(address, port, loads, recipient)
     while (arrived := sink.messages() - before) < count:
         if time.perf_counter() - start > PATIENCE:
             raise SystemExit(f"bench: only {arrived} of {count} messages arrived at the sink through port {port}")
@@ -82,3 +106,8 @@ def send(port, sink, sessions, size, count, domain):
     if (arrived := sink.messages() - before) != count:
         raise SystemExit(f"bench: {arrived} messages arrived at the sink, {count} were sent through port {port}")
     return count / accepted, count / relayed
+
+
+def send(port, sink, sessions, size, count, domain):
+    """One run of plain messages of `size` octets, each over a connection of its own."""
+    return relay("127.0.0.1", port, sink, [Load(sessions, count, size)], f"someone@{domain}")

@@ -1,4 +1,4 @@
-"""The two gateways, each started and ended by its own process id, each in a directory of its own."""
+"""The gateways, each started and ended by its own process id, each in a directory of its own."""
 
 import os
 import pathlib
@@ -28,17 +28,18 @@ address = "127.0.0.1:53"
 [limits]
 max-message-size = 52428800
 max-recipients = 100
-max-connections = 1000
-max-connections-per-address = 1000
-messages-per-hour = 0
+max-connections = {connections}
+max-connections-per-address = {connections}
+messages-per-hour = {hourly}
 greeting-delay = 0
 
 [instance.public]
-listen = ["127.0.0.1:{port}"]
+listen = ["{address}:{port}"]
 tls = "off"
 relay-for = "local-domains"
 authentication = "none"
-checks = []
+checks = {checks}
+{more}
 
 [next-hop.sink]
 kind = "smtp"
@@ -57,6 +58,9 @@ expire = 86400
 concurrency-per-destination = {concurrency}
 """
 
+# What Postern's template takes beside the port and the sink; the lines that measure checks say otherwise.
+PLAIN = {"address": "127.0.0.1", "concurrency": CONCURRENCY, "connections": 1000, "hourly": 0, "checks": "[]", "more": ""}
+
 # What is not the default is there to do the same job (first part), or to take a brake off Postfix (second part).
 MAIN_CF = """\
 compatibility_level = 3.6
@@ -73,7 +77,7 @@ mynetworks =
 relay_domains = {domain}
 relay_transport = relay:[127.0.0.1]:{sink}
 smtpd_relay_restrictions = reject_unauth_destination
-inet_interfaces = 127.0.0.1
+inet_interfaces = {address}
 inet_protocols = ipv4
 disable_dns_lookups = yes
 smtpd_peername_lookup = no
@@ -90,7 +94,7 @@ default_process_limit = 200
 smtpd_client_connection_count_limit = 0
 relay_destination_concurrency_limit = {concurrency}
 relay_initial_destination_concurrency = {concurrency}
-"""
+{main}"""
 
 MASTER_CF = """\
 {port}    inet  n - n - -    smtpd
@@ -113,6 +117,51 @@ discard   unix  - - n - -    discard
 anvil     unix  - - n - 1    anvil
 scache    unix  - - n - 1    scache
 postlog   unix-dgram n - n - 1 postlogd
+{master}"""
+
+# Debian's build; it does not deliver as root, and asks neither DNS nor ident about its clients: so does nobody here.
+EXIM_CONF = """\
+exim_path = {program}
+exim_user = nobody
+exim_group = nogroup
+primary_hostname = mx1.{domain}
+spool_directory = {directory}/spool
+log_file_path = {directory}/%slog
+pid_file_path = {directory}/exim.pid
+local_interfaces = 127.0.0.1
+daemon_smtp_ports = {port}
+deliver_drop_privilege
+tls_advertise_hosts =
+host_lookup =
+rfc1413_hosts =
+never_users =
+message_size_limit = 50M
+acl_smtp_rcpt = rcpt
+
+smtp_accept_max = 1000
+smtp_accept_queue_per_connection = 0
+smtp_connect_backlog = 1000
+split_spool_directory
+
+begin acl
+rcpt:
+  accept domains = {domain}
+
+begin routers
+sink:
+  driver = manualroute
+  route_list = * 127.0.0.1
+  self = send
+  transport = sink
+
+begin transports
+sink:
+  driver = smtp
+  port = {sink}
+  hosts_try_chunking =
+
+begin retry
+* * F,1h,1m
 """
 
 
@@ -131,9 +180,11 @@ class Peer:
     """A running gateway: its name, its port and the process that all others of it descend from."""
 
     name = version = ""
+    address = "127.0.0.1"
 
     def __init__(self, directory, port, command, counted, **more):
-        self.port, self.log, self.flush_log = port, directory / "log", directory / "flushes"
+        self.directory, self.port, self.log = directory, port, directory / "log"
+        self.flush_log = directory / "flushes"
         if counted:
             command = flushes.prefix(self.flush_log) + command
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=open(self.log, "ab"),
@@ -141,7 +192,7 @@ class Peer:
 
     def __enter__(self):
         try:
-            wait_for_greeting(self.port, self.process, self.name, self.log)
+            wait_for_greeting(self.port, self.process, self.name, self.log, self.address)
         except BaseException:
             self.__exit__()
             raise
@@ -159,6 +210,12 @@ class Peer:
         # Postfix's master does not wait for its processes, and they still write to the directory.
         for _ in range(200):
             try:
+                # Orphans are ours in this namespace, and stay in their group until they are waited for.
+                while os.waitpid(-self.process.pid, os.WNOHANG)[0]:
+                    pass
+            except ChildProcessError:
+                pass
+            try:
                 os.killpg(self.process.pid, 0)
             except ProcessLookupError:
                 return
@@ -171,10 +228,12 @@ class Postern(Peer):
 
     name = "Postern"
 
-    def __init__(self, base, relay, sink, domain, counted=False):
+    def __init__(self, base, relay, sink, domain, counted=False, **more):
         directory, port = new_directory(base, "postern", counted), free_port()
+        values = {**PLAIN, **more}
+        self.address = values["address"]
         config = directory / "relay.toml"
-        config.write_text(RELAY_TOML.format(port=port, sink=sink, domain=domain, concurrency=CONCURRENCY))
+        config.write_text(RELAY_TOML.format(port=port, sink=sink, domain=domain, **values))
         nobody = pwd.getpwnam("nobody")
         os.chown(directory, nobody.pw_uid, nobody.pw_gid)
         # A copy, since a build directory need not be open to other users.
@@ -183,18 +242,26 @@ class Postern(Peer):
         super().__init__(directory, port, [program, "run", "--config", str(config)], counted,
                          user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[])
 
+    def processes(self):
+        """Process ids by name: smtpd, queue, and run, which starts them."""
+        found = {"run": self.process.pid}
+        children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        for pid in map(int, children.split()):
+            found[pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[1].decode()] = pid
+        return found
+
 
 class Postfix(Peer):
     """Debian's Postfix, as an instance of its own: own configuration, queue and data directories."""
 
     name = "Postfix"
 
-    def __init__(self, base, sink, domain, counted=False):
-        directory, port = new_directory(base, "postfix", counted), free_port()
+    def __init__(self, base, sink, domain, counted=False, name="postfix", address="127.0.0.1", main="", master=""):
+        directory, port, self.address = new_directory(base, name, counted), free_port(), address
         # An absolute path: the system's own instance, if there is one, may name another.
         daemons = output("postconf", "-dh", "daemon_directory")
         values = {"directory": directory, "port": port, "sink": sink, "domain": domain, "concurrency": CONCURRENCY,
-                  "daemons": daemons}
+                  "daemons": daemons, "address": address, "main": main, "master": master}
         config = directory / "config"
         config.mkdir()
         (config / "main.cf").write_text(MAIN_CF.format(**values))
@@ -210,3 +277,22 @@ class Postfix(Peer):
         if made.returncode != 0:
             raise SystemExit(f"bench: postfix check failed: {made.stderr}")
         super().__init__(directory, port, [f"{daemons}/master", "-c", str(config), "-s"], counted)
+
+
+class Exim(Peer):
+    """Debian's Exim, unpacked by the install step beside Postfix, which it could not be installed with."""
+
+    name = "Exim"
+
+    def __init__(self, base, program, sink, domain, counted=False):
+        directory, port = new_directory(base, "exim", counted), free_port()
+        nobody = pwd.getpwnam("nobody")
+        for place in (directory, directory / "spool"):
+            place.mkdir(exist_ok=True)
+            os.chown(place, nobody.pw_uid, nobody.pw_gid)
+        # A copy in a place that all may enter: Exim starts itself anew for each delivery, as its own user.
+        program = shutil.copy(program, pathlib.Path(base, "exim4"))
+        config = directory / "exim.conf"
+        config.write_text(EXIM_CONF.format(directory=directory, program=program, port=port, sink=sink, domain=domain))
+        self.version = output(program, "-C", str(config), "-bV").splitlines()[0].split("#")[0].strip()
+        super().__init__(directory, port, [program, "-C", str(config), "-bdf"], counted)

@@ -1,11 +1,9 @@
-#!/usr/bin/env python3
-"""make bench-queued: what a queue full of waiting mail costs: its start, its memory, and the mail that comes meanwhile.
+"""What a queue full of waiting mail costs: its start, its memory, and the mail that comes meanwhile.
 
 Writes a spool of messages that are due in twelve hours, starts the relay on it, and sends some mail through it to a
 sink. The same mail goes through an empty queue first. Time and memory are the relay's own figures and the kernel's.
 """
 
-import argparse
 import contextlib
 import json
 import os
@@ -17,14 +15,14 @@ import signal
 import socket
 import struct
 import subprocess
-import tempfile
 import time
 import zlib
 
-from load import Sink, free_port, send, wait_for_greeting
-from peers import CONCURRENCY, RELAY_TOML
+from load import free_port, send, wait_for_greeting
+from peers import PLAIN, RELAY_TOML
 
 DOMAIN = "example.org"
+MESSAGES = 1_000_000
 SEGMENT = 64 << 20
 BODY = b"Subject: waits\r\n\r\n" + b"x" * 1000 + b"\r\n"
 
@@ -61,7 +59,7 @@ def fill(spool, messages):
 def running(directory, relay, sink):
     """A relay on `directory`; yields its port, its log and the queue's process id."""
     nobody, port, log = pwd.getpwnam("nobody"), free_port(), directory / "log"
-    config = RELAY_TOML.format(port=port, sink=sink, domain=DOMAIN, concurrency=CONCURRENCY)
+    config = RELAY_TOML.format(port=port, sink=sink, domain=DOMAIN, **PLAIN)
     (directory / "relay.toml").write_text(config.replace("retry = [60]", "retry = [86400]"))
     subprocess.run(["chown", "-R", "nobody", directory], check=True)
     with open(log, "wb") as out:
@@ -108,22 +106,14 @@ def measure(directory, relay, sink, waiting):
               f"{listing:>8.1f} ms {one[1]:>8.0f}/s {ten[1]:>8.0f}/s", flush=True)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--relay", type=pathlib.Path, default=pathlib.Path("target/release/postern-relay"))
-    parser.add_argument("--directory", default="/var/tmp", help="where the spools go (default /var/tmp)")
-    parser.add_argument("--messages", type=int, default=1_000_000, help="that wait (default 1000000: 1.6 GB)")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="postern-queued-", dir=options.directory) as base, Sink(base) as sink:
-        os.chmod(base, 0o755)
-        relay = shutil.copy(options.relay, base)
-        print(f"{'':>9} {'':>10} {'memory of':>12} {'':>11} {'list the':>11} {'relayed,':>10} {'relayed,':>10}")
-        print(f"{'waiting':>9} {'recovery':>10} {'the queue':>12} {'status':>11} {'oldest':>11} {'1 session':>10} {'10':>10}")
-        for waiting in (0, options.messages):
-            directory = pathlib.Path(base, str(waiting))
-            fill(directory / "state" / "spool", waiting)
-            measure(directory, relay, sink, waiting)
-
-
-if __name__ == "__main__":
-    main()
+def line(run):
+    base, relay = run.directory("queued"), pathlib.Path(run.base, "postern-relay-queued")
+    shutil.copy(run.relay, relay)
+    print(f"{'':>9} {'':>10} {'memory of':>12} {'':>11} {'list the':>11} {'relayed,':>10} {'relayed,':>10}")
+    print(f"{'waiting':>9} {'recovery':>10} {'the queue':>12} {'status':>11} {'oldest':>11} {'1 session':>10} {'10':>10}")
+    for waiting in (0, run.count(MESSAGES)):
+        directory = base / str(waiting)
+        fill(directory / "state" / "spool", waiting)
+        measure(directory, relay, run.sink, waiting)
+        # 1.6 GB that nothing after this line needs.
+        shutil.rmtree(directory)
