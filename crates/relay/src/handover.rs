@@ -1,5 +1,5 @@
 //! The handover from smtpd to queue: one packet on a `SOCK_SEQPACKET` socket carries the envelope as JSON and, as a
-//! descriptor beside it, sealed memory that holds the whole message; one packet comes back. `queued` comes only after
+//! descriptor beside it, sealed memory that ends with the whole message; one packet comes back. `queued` comes only after
 //! the message is on stable storage (RFC 5321 4.2.5 and 6.1: the answer is the taking of responsibility), and only
 //! then may smtpd say 250.
 //!
@@ -20,6 +20,10 @@ use tokio::net::{UnixListener, UnixStream};
 
 /// Largest packet in octets: an envelope of some 400 recipients with long addresses.
 pub const MAX_PACKET: usize = fd::MAX_PACKET;
+
+/// Octets that may stand in front of the message in its memory: where smtpd receives a large one it leaves room for our own
+/// fields, so that the message is not copied to put them there.
+pub const ROOM: usize = 64 * 1024;
 
 /// Wait between two tries to connect to a queue that is busy accepting.
 const BACKLOG_PAUSE: Duration = Duration::from_millis(5);
@@ -68,7 +72,7 @@ pub struct Envelope {
     pub authenticated_user: Option<String>,
     /// The reverse-path passed SPF or an aligned DKIM signature, or is our own user's: a notification may go there.
     pub return_path_proven: bool,
-    /// Octets of the message; must be the size of the descriptor's memory.
+    /// Octets of the message: the last so many of the descriptor's memory.
     pub size: u64,
 }
 
@@ -287,8 +291,10 @@ pub struct Connection {
 pub struct Received {
     /// The packet, checked for its shape.
     pub envelope: Envelope,
-    /// Sealed memory of the size that the envelope says.
+    /// Sealed memory that ends with the message.
     pub message: OwnedFd,
+    /// Where the message begins in it.
+    pub offset: u64,
 }
 
 impl Connection {
@@ -305,16 +311,23 @@ impl Connection {
             };
         };
         let envelope: Envelope = serde_json::from_slice(&self.buffer[..packet.len])?;
-        let size = memfd::verify(&message, max_octets)?;
-        if size != envelope.size {
+        let end = memfd::verify(&message, max_octets + ROOM as u64)?;
+        let offset = end
+            .checked_sub(envelope.size)
+            .filter(|_| envelope.size <= max_octets);
+        let Some(offset) = offset else {
             return Err(io::Error::other(
                 "the message's size is not what its envelope says",
             ));
-        }
+        };
         if envelope.recipients.is_empty() {
             return Err(io::Error::other("a handover without recipients"));
         }
-        Ok(Some(Received { envelope, message }))
+        Ok(Some(Received {
+            envelope,
+            message,
+            offset,
+        }))
     }
 
     /// Whether the client has hung up. It says nothing before it has its answer, so there is nothing else to read.

@@ -3,7 +3,7 @@
 //! It does what the socket units do on an appliance: makes the runtime directory, binds every socket, and starts each
 //! process with its own. The processes are the same, their sandboxes too. When one ends, all end.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -25,6 +25,9 @@ use crate::{proxy, smtpd};
 
 /// A little more than the processes give their connections to finish.
 const GRACE: Duration = Duration::from_secs(35);
+
+/// Octets that a pipe holds.
+const PIPE: usize = 64 * 1024;
 
 type Sockets = Vec<(String, OwnedFd)>;
 
@@ -217,9 +220,20 @@ async fn follow(name: String, mut child: Child) -> End {
     End { name, id, status }
 }
 
+/// Lines that have come together go out together: under load there are thousands a second.
 async fn forward(name: String, from: impl AsyncRead + Unpin) {
-    let mut lines = BufReader::new(from).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        println!("{name}: {line}");
+    let mut from = BufReader::with_capacity(PIPE, from);
+    let (mut line, mut out) = (Vec::new(), Vec::new());
+    while let Ok(1..) = from.read_until(b'\n', &mut line).await {
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(line.strip_suffix(b"\n").unwrap_or(&line));
+        out.push(b'\n');
+        line.clear();
+        if out.len() >= PIPE || !from.buffer().contains(&b'\n') {
+            // Where nobody reads what is said there is nowhere left to tell of it.
+            let _ = io::stdout().lock().write_all(&out);
+            out.clear();
+        }
     }
 }

@@ -1,11 +1,14 @@
 //! Messages in sealed memory (`memfd_create(2)`): once sealed, neither side can change, grow or shrink them, so that
-//! what the receiver checked is what it reads.
+//! what the receiver checked is what it reads. Before, their maker can look at what it has written without a copy.
 
 use std::{
     fs::File,
     io::{self, Seek, SeekFrom, Write},
-    os::fd::{AsFd, OwnedFd},
+    marker::PhantomData,
+    ops::Deref,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     os::unix::fs::FileExt,
+    ptr::{self, NonNull},
 };
 
 use nix::{
@@ -21,7 +24,12 @@ const SEALS: SealFlag = SealFlag::F_SEAL_SEAL
 
 /// Memory that is being filled.
 #[derive(Debug)]
-pub struct Writer(File);
+pub struct Writer {
+    file: File,
+    /// Where the next octet goes, and where the octets end; counted here, since smtpd may not ask the kernel.
+    at: u64,
+    end: u64,
+}
 
 impl Writer {
     /// Empty memory. It can never be executed.
@@ -30,27 +38,107 @@ impl Writer {
         let flags = MFdFlags::MFD_CLOEXEC
             | MFdFlags::MFD_ALLOW_SEALING
             | MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
-        Ok(Self(File::from(memfd_create("message", flags)?)))
+        Ok(Self {
+            file: File::from(memfd_create("message", flags)?),
+            at: 0,
+            end: 0,
+        })
+    }
+
+    /// Goes on writing at `offset`. What is left out takes no memory and reads as zeros.
+    pub fn write_from(&mut self, offset: u64) -> io::Result<()> {
+        self.at = self.file.seek(SeekFrom::Start(offset))?;
+        Ok(())
+    }
+
+    /// The first `length` octets as they are now, mapped and not copied. Nothing can be written while they are looked at.
+    pub fn view(&self, length: usize) -> io::Result<View<'_>> {
+        if length == 0 || length as u64 > self.end {
+            return Err(refused(format!(
+                "{length} of {} octets of memory cannot be mapped",
+                self.end
+            )));
+        }
+        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
+        let start = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                length,
+                libc::PROT_READ,
+                libc::MAP_PRIVATE,
+                self.file.as_raw_fd(),
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).ok_or_else(|| refused("memory mapped at nothing".into()))?;
+        Ok(View {
+            start,
+            length,
+            of: PhantomData,
+        })
+    }
+
+    fn wrote(&mut self, octets: usize) {
+        self.at += octets as u64;
+        self.end = self.end.max(self.at);
     }
 
     /// Seals what was written.
     pub fn seal(self) -> io::Result<OwnedFd> {
-        fcntl(&self.0, FcntlArg::F_ADD_SEALS(SEALS))?;
-        Ok(self.0.into())
+        fcntl(&self.file, FcntlArg::F_ADD_SEALS(SEALS))?;
+        Ok(self.file.into())
     }
 }
 
 impl Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
+        let written = self.file.write(bytes)?;
+        self.wrote(written);
+        Ok(written)
     }
 
     fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        self.0.write_vectored(slices)
+        let written = self.file.write_vectored(slices)?;
+        self.wrote(written);
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// A look at memory that is being filled.
+#[derive(Debug)]
+pub struct View<'a> {
+    start: NonNull<u8>,
+    length: usize,
+    of: PhantomData<&'a Writer>,
+}
+
+// SAFETY: the memory is only read, and belongs to no thread.
+unsafe impl Send for View<'_> {}
+// SAFETY: likewise.
+unsafe impl Sync for View<'_> {}
+
+impl Deref for View<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: `length` octets are mapped readable until `drop`, and the file had as many. Only the writer could change or
+        // shorten it: its descriptor is never given away before sealing, which takes the writer, its methods that change
+        // the file want it exclusively, and it is borrowed as long as this lives.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length) }
+    }
+}
+
+impl Drop for View<'_> {
+    fn drop(&mut self) {
+        // SAFETY: this very mapping was made in `view`, and no slice of it outlives this value.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
     }
 }
 

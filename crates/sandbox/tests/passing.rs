@@ -160,6 +160,21 @@ fn memory_over_the_limit_is_refused_at_its_length() {
 }
 
 #[test]
+fn memory_is_looked_at_while_it_is_filled_and_sealed_after() {
+    let mut writer = memfd::Writer::new().expect("memory");
+    assert!(writer.view(1).is_err(), "there is nothing yet");
+    writer.write_from(4096).expect("a gap");
+    writer.write_all(b"body").expect("written");
+    assert!(writer.view(4101).is_err(), "beyond the end");
+    assert_eq!(writer.view(4100).expect("a view")[4096..], *b"body");
+    writer.write_from(4090).expect("back");
+    writer.write_all(b"head: ").expect("written");
+    assert_eq!(writer.view(4100).expect("a view")[4088..], *b"\0\0head: body");
+    let sealed = memfd::read(writer.seal().expect("sealed"), 4100).expect("read");
+    assert_eq!((sealed.len(), &sealed[4090..]), (4100, &b"head: body"[..]));
+}
+
+#[test]
 fn a_listener_replaces_a_stale_socket_and_nothing_else() {
     let directory = tempfile::tempdir().expect("a directory");
     let (socket, file) = (directory.path().join("socket"), directory.path().join("file"));

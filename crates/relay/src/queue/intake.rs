@@ -97,6 +97,7 @@ impl Intake {
         let Received {
             mut envelope,
             message,
+            offset,
         } = received;
         for recipient in &mut envelope.recipients {
             if recipient.address.eq_ignore_ascii_case("postmaster") {
@@ -123,10 +124,10 @@ impl Intake {
         };
         let statuses = vec![due; envelope.recipients.len()];
         let file = Arc::new(File::from(message));
-        let bulk = priority::is_bulk(&header(&file), envelope.recipients.len());
+        let bulk = priority::is_bulk(&header(&file, offset, envelope.size), envelope.recipients.len());
         let body = Body::File {
             file,
-            offset: 0,
+            offset,
             length: envelope.size,
         };
         let message = StoredMessage {
@@ -181,9 +182,9 @@ impl Intake {
 }
 
 /// The beginning of the message; what cannot be read is empty, and found out when it is written to the spool.
-fn header(message: &File) -> Vec<u8> {
-    let mut octets = vec![0; HEADER];
-    let read = message.read_at(&mut octets, 0).unwrap_or(0);
+fn header(message: &File, offset: u64, size: u64) -> Vec<u8> {
+    let mut octets = vec![0; usize::try_from(size).unwrap_or(HEADER).min(HEADER)];
+    let read = message.read_at(&mut octets, offset).unwrap_or(0);
     octets.truncate(read);
     octets
 }

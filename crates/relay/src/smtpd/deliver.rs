@@ -1,13 +1,11 @@
 //! The answer to a whole message: checks, verdict, our header fields, handover, and only then 250.
 
 use std::collections::HashSet;
-use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::PoisonError;
 use std::time::{Instant, SystemTime};
 
 use postern_control::EventKind;
-use postern_sandbox::memfd;
 use postern_smtp::dsn::Ret;
 use postern_smtp::parameters::Body as BodyType;
 use postern_smtp::replies;
@@ -16,7 +14,7 @@ use postern_smtp::server::{Message, Recipient};
 use postern_smtp::trace::Received;
 
 use super::connection::Connection;
-use super::headers::{PROVEN, Removal, keep, says_proven};
+use super::headers::{PROVEN, Removal, says_proven};
 use super::permit::Denial;
 use crate::checks::authentication::AuthResult;
 use crate::checks::greylist::Client;
@@ -39,7 +37,7 @@ impl Connection {
         }
     }
 
-    async fn taken(&self, message: &Message) -> Result<Reply, Denial> {
+    async fn taken(&mut self, message: &Message) -> Result<Reply, Denial> {
         let Some(octets) = self.body.octets() else {
             return Err(Denial::because(
                 replies::queue_full(),
@@ -54,7 +52,7 @@ impl Connection {
             ));
         }
         self.count_message()?;
-        let (findings, verdict) = self.judged(octets).await;
+        let (findings, verdict) = self.judged(&octets).await;
         let score = findings.iter().find_map(|finding| match finding.observation {
             Observation::Scored(score) => Some(score),
             _ => None,
@@ -71,14 +69,15 @@ impl Connection {
             self.remember_proof(&findings);
         }
         let fields = self.fields(message, &findings, &verdict, score);
+        let proven = proves(&findings) || self.gateway_proved(&octets);
+        drop(octets);
         let removal = Removal {
             hostname: &self.server.config.hostname,
             marks: self.server.instance.authentication == Authentication::None,
         };
-        let (sealed, size) = seal(&fields, &keep(octets, &removal)).map_err(|error| {
+        let (sealed, size) = self.body.seal(&fields, &removal).map_err(|error| {
             Denial::because(replies::queue_unavailable(), format!("sealed memory: {error}"))
         })?;
-        let proven = proves(&findings) || self.gateway_proved(octets);
         self.hand_over(self.envelope(message, proven, size), sealed).await
     }
 
@@ -325,16 +324,4 @@ fn refusal_of_queue(code: u16, enhanced: &str, text: String) -> Reply {
         }
         _ => replies::queue_unavailable(),
     }
-}
-
-/// The whole message in sealed memory, and its size.
-fn seal(fields: &str, pieces: &[&[u8]]) -> io::Result<(OwnedFd, u64)> {
-    let mut writer = memfd::Writer::new()?;
-    writer.write_all(fields.as_bytes())?;
-    let mut size = fields.len();
-    for piece in pieces {
-        writer.write_all(piece)?;
-        size += piece.len();
-    }
-    Ok((writer.seal()?, size as u64))
 }

@@ -12,6 +12,9 @@ use super::scan::checksum;
 use super::writer::Body;
 use super::{Location, SpoolError, StoredMessage};
 
+/// Octets in which the end of a header is looked for first.
+const HEADER_FIRST: usize = 8 << 10;
+
 /// A message in the spool, opened. It stays readable when its segment is removed meanwhile.
 #[derive(Debug)]
 pub struct Stored {
@@ -104,13 +107,20 @@ impl Stored {
 
     /// The header section with the empty line; of one beyond `limit` octets the whole lines below it.
     pub fn header(&self, limit: usize) -> Result<Vec<u8>, SpoolError> {
-        let mut octets = self.read(0, limit)?;
-        if let Some(end) = octets.windows(4).position(|window| window == b"\r\n\r\n") {
-            octets.truncate(end + 4);
-        } else if let Some(end) = octets.windows(2).rposition(|window| window == b"\r\n") {
-            octets.truncate(end + 2);
+        let mut wanted = HEADER_FIRST;
+        loop {
+            // Most headers end early, and the rest of a large message need not be read to find that out.
+            let mut octets = self.read(0, wanted.min(limit))?;
+            if let Some(end) = octets.windows(4).position(|window| window == b"\r\n\r\n") {
+                octets.truncate(end + 4);
+            } else if octets.len() == wanted && wanted < limit {
+                wanted *= 8;
+                continue;
+            } else if let Some(end) = octets.windows(2).rposition(|window| window == b"\r\n") {
+                octets.truncate(end + 2);
+            }
+            return Ok(octets);
         }
-        Ok(octets)
     }
 
     /// The message as something to append to the spool again.
