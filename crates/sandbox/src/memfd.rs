@@ -4,8 +4,11 @@
 use std::{
     fs::File,
     io::{self, Seek, SeekFrom, Write},
-    os::fd::{AsFd, OwnedFd},
+    ops::Deref,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     os::unix::fs::FileExt,
+    ptr::{self, NonNull},
+    slice,
 };
 
 use nix::{
@@ -74,6 +77,59 @@ pub fn verify(fd: impl AsFd, max: u64) -> io::Result<u64> {
         return Err(refused(format!("{len} octets of memory: {max} are the most")));
     }
     Ok(len)
+}
+
+/// Sealed memory as octets, without a copy of it.
+#[derive(Debug)]
+pub struct Mapped {
+    address: NonNull<u8>,
+    len: usize,
+}
+
+/// Verifies and maps the whole, to be read only. The pages stay the sender's: they count against nobody else.
+pub fn map(fd: &OwnedFd, max: u64) -> io::Result<Mapped> {
+    let len = usize::try_from(verify(fd, max)?)
+        .map_err(|_| refused("more memory than an address space".to_owned()))?;
+    if len == 0 {
+        return Ok(Mapped {
+            address: NonNull::dangling(),
+            len,
+        });
+    }
+    // SAFETY: a new mapping at an address of the kernel's choice touches no memory that anything else uses.
+    let address = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            len,
+            libc::PROT_READ,
+            libc::MAP_PRIVATE,
+            fd.as_raw_fd(),
+            0,
+        )
+    };
+    match NonNull::new(address.cast::<u8>()) {
+        Some(address) if address.as_ptr().cast() != libc::MAP_FAILED => Ok(Mapped { address, len }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+impl Deref for Mapped {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the mapping has `len` readable octets as long as `self` lives (or `len` is 0 and the address only
+        // aligned), and the seals that `verify` demands keep everybody from changing or shrinking what is behind it.
+        unsafe { slice::from_raw_parts(self.address.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        if self.len > 0 {
+            // SAFETY: the mapping is ours alone, and no slice of it outlives `self`.
+            unsafe { libc::munmap(self.address.as_ptr().cast(), self.len) };
+        }
+    }
 }
 
 /// Verifies and reads the whole.
