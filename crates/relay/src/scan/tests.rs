@@ -399,6 +399,46 @@ fn what_cannot_be_read_is_said() {
 }
 
 #[test]
+fn damaged_messages_are_walked_to_their_end_within_the_bounds() {
+    let bounds = Content {
+        max_depth: 5,
+        max_parts: 10,
+        max_unpacked_size: 1 << 20,
+        max_entries: 10,
+        max_nesting: 2,
+        ..policy()
+    };
+    let inner = gzipped(&tarred("a.txt", b"text"));
+    let seed = attached(
+        "a.zip",
+        &zipped(&[("b.tgz", &inner), ("c.eml", attached("d.txt", b"x").as_bytes())]),
+    );
+    let mut random = fastrand::Rng::with_seed(8);
+    for round in 0..1500 {
+        let mut message = seed.clone().into_bytes();
+        for _ in 0..random.usize(1..8) {
+            let at = random.usize(..message.len());
+            match random.u8(..3) {
+                0 => message[at] = random.u8(..),
+                1 => message.truncate(at.max(1)),
+                _ => {
+                    let piece = message[at..(at + 60).min(message.len())].to_vec();
+                    let to = random.usize(..message.len());
+                    message.splice(to..to, piece);
+                }
+            }
+        }
+        let report = examine(&bounds, &message);
+        let passed = report.seen.iter().any(|seen| matches!(seen, Seen::Beyond { .. }));
+        assert!(
+            passed || report.parts <= 10 && report.entries <= 10 && report.unpacked <= 1 << 20,
+            "round {round}: {report:?}"
+        );
+        assert_eq!(report, examine(&bounds, &message), "round {round}");
+    }
+}
+
+#[test]
 fn a_report_fits_into_a_packet() {
     let name = "ü".repeat(5000);
     let odd: String = (0..3000)
