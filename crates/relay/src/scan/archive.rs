@@ -43,13 +43,13 @@ impl Scan<'_> {
         let listed = octets.windows(mark.len()).filter(|octets| octets == mark).count();
         self.entries_left(listed)?;
         let mut archive =
-            zip::ZipArchive::new(Cursor::new(octets)).map_err(|error| unreadable(at.name, error))?;
+            zip::ZipArchive::new(Cursor::new(octets)).map_err(|error| unreadable(at.name, &error))?;
         for index in 0..archive.len() {
             self.entry()?;
             let (name, packed, is_directory, encrypted) = {
                 let file = archive
                     .by_index_raw(index)
-                    .map_err(|error| unreadable(at.name, error))?;
+                    .map_err(|error| unreadable(at.name, &error))?;
                 (
                     file.name().to_owned(),
                     file.compressed_size(),
@@ -63,7 +63,7 @@ impl Scan<'_> {
             } else if !is_directory {
                 let file = archive
                     .by_index(index)
-                    .map_err(|error| unreadable(&shown, error))?;
+                    .map_err(|error| unreadable(&shown, &error))?;
                 self.file(&shown, file, packed, at)?;
             }
         }
@@ -97,9 +97,9 @@ impl Scan<'_> {
 
     fn tar(&mut self, at: &Place<'_>, octets: &[u8]) -> Step {
         let mut archive = tar::Archive::new(octets);
-        let entries = archive.entries().map_err(|error| unreadable(at.name, error))?;
+        let entries = archive.entries().map_err(|error| unreadable(at.name, &error))?;
         for entry in entries {
-            let entry = entry.map_err(|error| unreadable(at.name, error))?;
+            let entry = entry.map_err(|error| unreadable(at.name, &error))?;
             self.entry()?;
             let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
             let shown = self.named_inside(at, &name)?;
@@ -129,7 +129,7 @@ impl Scan<'_> {
                 Ok(0) => break,
                 Ok(length) => length,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(unreadable(name, error)),
+                Err(error) => return Err(unreadable(name, &error)),
             };
             self.unpacked(length)?;
             size += length as u64;

@@ -78,12 +78,14 @@ impl Scan<'_> {
                     "multipart" if header.boundary.is_some() => {
                         depth += 1;
                         self.deep(depth)?;
-                        open.push(self.multipart(&mut header, &open, depth)?);
+                        open.push(multipart(&mut header, &open, depth)?);
                     }
                     "message" if is_message(&header) && header.encoding == Encoding::Identity => {
                         depth += 1;
                         self.deep(depth)?;
                         self.part(depth)?;
+                        // Many programs call an attached message by its subject, which may end in the name of a domain.
+                        header.names.retain(|name| names::ending(name) != "com");
                         self.named(&header)?;
                         (header, delimiter) = self.header(&mut lines, &open, "text/plain")?;
                         continue;
@@ -145,30 +147,6 @@ impl Scan<'_> {
             return Err(beyond(format!("more than {} parts", self.policy.max_parts)));
         }
         Ok(())
-    }
-
-    fn multipart(&self, header: &mut Header, open: &[Open], depth: usize) -> Step<Open> {
-        if header.encoding != Encoding::Identity {
-            return Err(ambiguous("a multipart has a transfer encoding"));
-        }
-        let boundary = header.boundary.take().unwrap_or_default();
-        let boundary = boundary.trim_ascii_end().to_vec();
-        let closes = |one: &[u8], other: &[u8]| one.strip_suffix(b"--") == Some(other);
-        let clash = open.iter().any(|outer| {
-            outer.boundary == boundary
-                || closes(&outer.boundary, &boundary)
-                || closes(&boundary, &outer.boundary)
-        });
-        if clash || boundary.is_empty() {
-            return Err(ambiguous(
-                "two multiparts in one another have the same boundary, or one has an empty one",
-            ));
-        }
-        Ok(Open {
-            boundary,
-            depth,
-            media_type: std::mem::take(&mut header.media_type),
-        })
     }
 
     /// Reads a header up to its empty line, or to a delimiter, which ends the part too.
@@ -384,6 +362,29 @@ impl Scan<'_> {
             .checked_sub(self.report.entries + more)
             .ok_or_else(|| beyond(format!("more than {} files in archives", self.policy.max_entries)))
     }
+}
+
+/// A multipart that begins, if its boundary tells it from those around it.
+fn multipart(header: &mut Header, open: &[Open], depth: usize) -> Step<Open> {
+    if header.encoding != Encoding::Identity {
+        return Err(ambiguous("a multipart has a transfer encoding"));
+    }
+    let boundary = header.boundary.take().unwrap_or_default();
+    let boundary = boundary.trim_ascii_end().to_vec();
+    let closes = |one: &[u8], other: &[u8]| one.strip_suffix(b"--") == Some(other);
+    let clash = open.iter().any(|outer| {
+        outer.boundary == boundary || closes(&outer.boundary, &boundary) || closes(&boundary, &outer.boundary)
+    });
+    if clash || boundary.is_empty() {
+        return Err(ambiguous(
+            "two multiparts in one another have the same boundary, or one has an empty one",
+        ));
+    }
+    Ok(Open {
+        boundary,
+        depth,
+        media_type: std::mem::take(&mut header.media_type),
+    })
 }
 
 /// RFC 2046 section 5.2.1, RFC 6532 section 3.7.

@@ -99,7 +99,7 @@ pub(super) fn denied(attachment: &str, rule: impl Into<String>) -> Seen {
     }
 }
 
-pub(super) fn unreadable(attachment: &str, why: impl ToString) -> Seen {
+pub(super) fn unreadable(attachment: &str, why: &impl ToString) -> Seen {
     Seen::Unreadable {
         attachment: short(attachment),
         why: short(&why.to_string()),

@@ -257,6 +257,13 @@ fn attachments_are_judged_by_every_name() {
         "denied"
     );
     clean("Subject: x\r\n\r\nbegin 644 letters about a.exe files, please\r\nbegin it with a.exe\r\n");
+    clean(
+        "Content-Type: message/rfc822; name=\"Your order at shop.example.com\"\r\n\r\nSubject: x\r\n\r\nx\r\n",
+    );
+    assert_eq!(
+        word("Content-Type: message/rfc822; name=x.js\r\n\r\nSubject: x\r\n\r\nx\r\n"),
+        "denied"
+    );
     let (_, said) = saw(&look(&attached("invoice.pdf.exe", b"x")));
     assert_eq!(
         said,
@@ -441,9 +448,7 @@ fn damaged_messages_are_walked_to_their_end_within_the_bounds() {
 #[test]
 fn a_report_fits_into_a_packet() {
     let name = "ü".repeat(5000);
-    let odd: String = (0..3000)
-        .map(|number| format!("line {number} without colon\r\n"))
-        .collect();
+    let odd = "a line without a colon\r\n".repeat(3000);
     let report = look(&format!(
         "{odd}Content-Disposition: attachment; filename=\"{name}.exe\"\r\n\r\n"
     ));
