@@ -203,6 +203,7 @@ local-domains = ["example.org"]
 postmaster = "chief@example.org"
 state-directory = "state"
 runtime-directory = "run"
+content = {{ max-parts = 6, max-depth = 4 }}
 [resolver]
 address = "{dns}"
 [limits]
@@ -243,9 +244,6 @@ reject-score = 10.0
 [virus]
 socket = "{virus}"
 timeout = 1
-[content]
-max-parts = 6
-max-depth = 4
 [recipient]
 via = "proxy"
 [proxy]
