@@ -83,11 +83,31 @@ fn redacted(mut event: Event) -> Option<Event> {
     match &mut event.kind {
         EventKind::Connected { .. } | EventKind::Verdict { .. } => {}
         EventKind::Disconnected { reason } => *reason = None,
-        EventKind::Check { evidence, .. } => evidence.clear(),
+        EventKind::Check {
+            check,
+            evidence,
+            seen,
+            ..
+        } => {
+            evidence.clear();
+            if check == "content"
+                && let Some(serde_json::Value::Object(seen)) = seen
+            {
+                seen.values_mut().for_each(hide_texts);
+            }
+        }
         EventKind::Refused {
-            evidence, from, to, ..
+            check,
+            text,
+            evidence,
+            from,
+            to,
+            ..
         } => {
             *evidence = None;
+            if check.as_deref() == Some("content") {
+                text.clear();
+            }
             from.iter_mut().chain(to).for_each(hide);
         }
         EventKind::Queued { from, to, .. } => {
@@ -97,6 +117,15 @@ fn redacted(mut event: Event) -> Option<Event> {
         _ => return None,
     }
     Some(event)
+}
+
+/// What was found in a message is told with names of attachments; the kind of it suffices.
+fn hide_texts(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::String(text) => "*".clone_into(text),
+        serde_json::Value::Object(object) => object.values_mut().for_each(hide_texts),
+        _ => {}
+    }
 }
 
 /// Only the domain decides anything.

@@ -6,6 +6,7 @@
 
 pub mod authentication;
 pub mod clamd;
+pub mod content;
 pub mod greylist;
 pub mod recipient;
 pub mod scanner;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use crate::config::{CheckName, Config, ScannerSocket};
+use crate::scan::Seen as SeenInside;
 use authentication::Authenticated;
 use greylist::{Client, Greylist, Seen};
 use recipient::{Existence, Verifier};
@@ -39,6 +41,8 @@ pub enum Phase {
     FirstContact,
     /// After the message: who sent it?
     Origin,
+    /// After the message: how is it built, and what does it carry? Cheap, so that no scanner is asked about what this refuses.
+    Structure,
     /// After the message: what is in it?
     Content,
 }
@@ -87,7 +91,9 @@ pub enum Observation {
     Encrypted(String),
     /// A part is beyond the scanner's limits.
     Unscannable(String),
-    /// No signature matched.
+    /// The structure or an attachment is not as the site takes it.
+    Content(SeenInside),
+    /// Nothing was found.
     Clean,
     /// What the mailbox server says of a recipient.
     Recipient(Existence),
@@ -106,6 +112,7 @@ impl Observation {
             Self::Virus(_) => "virus",
             Self::Encrypted(_) => "encrypted",
             Self::Unscannable(_) => "unscannable",
+            Self::Content(seen) => seen.word(),
             Self::Clean => "clean",
             Self::Recipient(Existence::Exists) => "exists",
             Self::Recipient(Existence::Unknown) => "unknown",
@@ -153,6 +160,12 @@ pub const CHECKS: &[Check] = &[
         see: authentication::see,
     },
     Check {
+        name: CheckName::Content,
+        phase: Phase::Structure,
+        limit: content_limit,
+        see: structure,
+    },
+    Check {
         name: CheckName::Spam,
         phase: Phase::Content,
         limit: spam_limit,
@@ -168,6 +181,12 @@ pub const CHECKS: &[Check] = &[
 
 fn seconds<const N: u64>(_: &Config) -> Duration {
     Duration::from_secs(N)
+}
+
+/// The worker's own time, and as much again to wait for a worker.
+fn content_limit(config: &Config) -> Duration {
+    let timeout = config.content.as_ref().map_or(20, |content| content.timeout);
+    Duration::from_secs(2 * u64::from(timeout))
 }
 
 fn spam_limit(config: &Config) -> Duration {
@@ -302,6 +321,15 @@ fn greylisted<'a>(tools: &'a Tools, facts: Facts<'a>) -> Seeing<'a> {
             Seen::Wait(left) => format!("the triplet of {client} has {} s to wait", left.as_secs()),
         };
         vec![(CheckName::Greylist, Observation::Greylist(seen), evidence)]
+    })
+}
+
+fn structure<'a>(tools: &'a Tools, facts: Facts<'a>) -> Seeing<'a> {
+    Box::pin(async move {
+        match content::ask(&tools.config.scan_socket(), facts.message).await {
+            Ok(report) => content::findings(report),
+            Err(error) => vec![(CheckName::Content, Observation::NoAnswer, error.to_string())],
+        }
     })
 }
 

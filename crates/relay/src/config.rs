@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::queue::config::{Dkim, MtaSts, NextHop, Queue, Route};
+use crate::scan::config::Content;
 use diagnostic::Diagnostic;
 
 /// The whole file, checked: a value of this type has passed [`check::check`].
@@ -46,6 +47,8 @@ pub struct Config {
     pub spam: Option<Spam>,
     /// The virus scanner.
     pub virus: Option<Virus>,
+    /// Bounds on structure, and which attachments are taken; absent means that no scan process is started.
+    pub content: Option<Content>,
     /// How a local recipient is verified.
     pub recipient: Option<Recipient>,
     /// The proxy process.
@@ -253,6 +256,8 @@ pub enum CheckName {
     Spam,
     /// clamd
     Virus,
+    /// MIME structure and attachments
+    Content,
     /// RFC 6647
     Greylist,
     /// Verification at RCPT
@@ -268,6 +273,7 @@ impl CheckName {
             Self::Dmarc => "dmarc",
             Self::Spam => "spam",
             Self::Virus => "virus",
+            Self::Content => "content",
             Self::Greylist => "greylist",
             Self::Recipient => "recipient",
         }
@@ -459,6 +465,11 @@ impl Config {
         self.runtime_directory
             .join("queue")
             .join(format!("{instance}.sock"))
+    }
+
+    /// Path of the scan process's socket.
+    pub fn scan_socket(&self) -> PathBuf {
+        self.runtime_directory.join("scan.sock")
     }
 
     /// Path of the proxy's socket.

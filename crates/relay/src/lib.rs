@@ -1,4 +1,4 @@
-//! Postern's mail daemon: the processes `smtpd`, `proxy` and `queue`, each with rights of its own.
+//! Postern's mail daemon: the processes `smtpd`, `proxy`, `scan` and `queue`, each with rights of its own.
 //!
 //! A message flows one way: listener → session → receive → checks → verdict → handover → queue → delivery. The
 //! modules are in that order. `main.rs` only picks the process.
@@ -19,6 +19,7 @@ pub mod replay;
 pub mod resolver;
 pub mod run;
 pub mod sasl;
+pub mod scan;
 pub mod service;
 pub mod smtpd;
 pub mod spool;

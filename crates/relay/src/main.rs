@@ -31,6 +31,11 @@ enum Process {
         #[command(flatten)]
         file: File,
     },
+    /// Look at the structure and the attachments of messages for smtpd
+    Scan {
+        #[command(flatten)]
+        file: File,
+    },
     /// Keep the spool and deliver from it
     Queue {
         #[command(flatten)]
@@ -77,6 +82,7 @@ fn start(process: Process) -> anyhow::Result<()> {
     match process {
         Process::Smtpd { instance, file } => postern_relay::smtpd::main(load(&file)?, &instance, passed),
         Process::Proxy { file } => postern_relay::proxy::main(&load(&file)?, passed),
+        Process::Scan { file } => postern_relay::scan::main(&load(&file)?, passed),
         Process::Queue { file } => postern_relay::queue::main(load(&file)?, passed),
         Process::Run { file } => postern_relay::run::main(&load(&file)?, &file.path),
         Process::Replay { file } => {

@@ -21,7 +21,7 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
 use crate::config::Config;
-use crate::{proxy, smtpd};
+use crate::{proxy, scan, smtpd};
 
 /// A little more than the processes give their connections to finish.
 const GRACE: Duration = Duration::from_secs(35);
@@ -98,6 +98,14 @@ fn parts(config: &Config) -> anyhow::Result<Vec<Part>> {
         parts.push(Part {
             name: "proxy".into(),
             arguments: vec!["proxy".into()],
+            sockets,
+        });
+    }
+    if config.content.is_some() {
+        let sockets = vec![(scan::DESCRIPTOR.to_owned(), packet_socket(&config.scan_socket())?)];
+        parts.push(Part {
+            name: "scan".into(),
+            arguments: vec!["scan".into()],
             sockets,
         });
     }

@@ -22,6 +22,17 @@ pub fn ready(status: &str) {
     }
 }
 
+/// [`ready`] for a process without a runtime; the time that the watchdog gives it, for [`feed_watchdog`].
+pub fn ready_without_runtime(status: &str) -> Option<Duration> {
+    let _ = sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(status)]);
+    sd_notify::watchdog_enabled()
+}
+
+/// Says that the process is alive.
+pub fn feed_watchdog() {
+    let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+}
+
 /// Says that the process is going down in order.
 pub fn stopping() {
     let _ = sd_notify::notify(&[NotifyState::Stopping]);

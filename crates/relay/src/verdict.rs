@@ -14,6 +14,7 @@ use crate::checks::greylist::Seen;
 use crate::checks::recipient::Existence;
 use crate::checks::{Finding, Observation};
 use crate::config::{CheckName, Config, Encrypted};
+use crate::scan::Seen as Structure;
 
 /// How long one sender is deferred for temporary DNS errors before the mail is taken with a mark.
 pub const PATIENCE: Duration = Duration::from_hours(6);
@@ -136,6 +137,7 @@ fn weigh(policy: &Policy, recipient: &str, finding: &Finding) -> Verdict {
             Verdict::Reject(because(replies::unscannable(name)))
         }
         Observation::Virus(name) => Verdict::Reject(because(replies::virus(name))),
+        Observation::Content(seen) => content(seen, because),
         Observation::Scored(score) if *score >= policy.reject_score => {
             Verdict::Reject(because(replies::spam(*score, policy.reject_score)))
         }
@@ -180,10 +182,25 @@ fn dmarc(policy: &Policy, seen: &Authenticated, because: impl Fn(Reply) -> Refus
     }
 }
 
+fn content(seen: &Structure, because: impl Fn(Reply) -> Refusal) -> Verdict {
+    match seen {
+        Structure::Denied { attachment, rule } => {
+            Verdict::Reject(because(replies::attachment_refused(attachment, rule)))
+        }
+        Structure::Beyond { what } => Verdict::Reject(because(replies::content_beyond(what))),
+        Structure::Ambiguous { what } => Verdict::Reject(because(replies::content_ambiguous(what))),
+        Structure::Odd { what } => Verdict::Mark(because(replies::content_ambiguous(what))),
+        Structure::Encrypted { attachment } | Structure::Unreadable { attachment, .. } => {
+            Verdict::Reject(because(replies::unscannable(attachment)))
+        }
+    }
+}
+
 fn no_answer(policy: &Policy, check: CheckName, because: impl Fn(Reply) -> Refusal) -> Verdict {
     match check {
         CheckName::Spam => Verdict::Defer(because(replies::scanner_unavailable("spam scanner"))),
         CheckName::Virus => Verdict::Defer(because(replies::scanner_unavailable("virus scanner"))),
+        CheckName::Content => Verdict::Defer(because(replies::scanner_unavailable("content scanner"))),
         CheckName::Recipient => Verdict::Defer(because(replies::recipient_unverifiable())),
         CheckName::Spf | CheckName::Dkim | CheckName::Dmarc if policy.patience_over => {
             Verdict::Mark(because(replies::authentication_temporary("the sender")))
@@ -239,6 +256,7 @@ mod tests {
         for check in [
             CheckName::Spam,
             CheckName::Virus,
+            CheckName::Content,
             CheckName::Recipient,
             CheckName::Spf,
         ] {
@@ -329,6 +347,26 @@ mod tests {
             outcome(&tired, &[dmarc_saw(Temporary, DomainPolicy::Reject)]).0,
             "mark"
         );
+    }
+
+    #[test]
+    fn structure_and_attachments() {
+        let what = || "x".to_owned();
+        for (seen, expected) in [
+            (
+                Structure::Denied {
+                    attachment: what(),
+                    rule: what(),
+                },
+                "reject",
+            ),
+            (Structure::Beyond { what: what() }, "reject"),
+            (Structure::Ambiguous { what: what() }, "reject"),
+            (Structure::Odd { what: what() }, "mark"),
+        ] {
+            let finding = found(CheckName::Content, Observation::Content(seen.clone()));
+            assert_eq!(outcome(&policy(), &[finding]).0, expected, "{seen:?}");
+        }
     }
 
     #[test]

@@ -46,8 +46,8 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ("tls-without-certificate", "tls = \"off\"", "tls = \"required\""),
     (
         "trust-without-authentication",
-        "checks = [\"spam\"",
-        "trusted-addresses = [\"127.0.0.1\"]\nchecks = [\"spam\"",
+        "checks = [\"content\"",
+        "trusted-addresses = [\"127.0.0.1\"]\nchecks = [\"content\"",
     ),
     (
         "names-without-authority",
@@ -88,6 +88,13 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "max-recipients = 100\nmessage-memory = 1000",
     ),
     ("proxy-missing", "via = \"off\"", "via = \"proxy\""),
+    ("no-parts", "[content]", "[content]\nmax-parts = 0"),
+    (
+        "ending-with-its-dot",
+        "[content]",
+        "[content]\ndenied-endings = [\"exe\", \".scr\"]",
+    ),
+    ("content-without-table", "[content]\nexecutables = \"refuse\"", ""),
     ("instance-unknown", "[instance.inside]", "[instance.backstage]"),
 ];
 

@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 const EXAMPLE: &str = include_str!("../../../docs/site.example.toml");
 const JOURNAL: &str = r#"Jan 02 03:00:00 gateway postern-relay[42]: event {"time":"2026-01-02T03:00:00.000Z","process":"smtpd/public","trace":"t1","event":"connected","peer":"192.0.2.7","port":1}
 event {"time":"2026-01-02T03:00:01.000Z","process":"smtpd/public","trace":"t1","event":"check","check":"spam","result":"scored","evidence":"6.0 about alice's secret","millis":3,"seen":{"scored":6.0}}
+event {"time":"2026-01-02T03:00:01.500Z","process":"smtpd/public","trace":"t1","event":"check","check":"content","result":"odd","evidence":"x","millis":1,"seen":{"content":{"odd":{"what":"the part alice.pdf"}}}}
 event {"time":"2026-01-02T03:00:02.000Z","process":"smtpd/public","trace":"t1","event":"verdict","decision":"mark","score":6.0}
 event {"time":"2026-01-02T03:00:03.000Z","process":"smtpd/public","trace":"t1","id":"a1","event":"queued","from":"bob@elsewhere.example","to":["alice@example.org"],"size":700}
 event {"time":"2026-01-02T03:00:04.000Z","process":"queue","trace":"t1","id":"a1","event":"delivered","recipient":"alice@example.org","reply":"250 ok"}

@@ -1,6 +1,6 @@
 //! What `site` renders is what the relay reads: the two meet nowhere else before a node boots.
 
-use postern_relay::config::Config;
+use postern_relay::config::{CheckName, Config};
 use postern_site::{Role, Site};
 
 const EXAMPLE: &str = include_str!("../../../docs/site.example.toml");
@@ -32,6 +32,8 @@ fn expect_role(config: &Config, role: Role) {
             assert_eq!(instances, ["inside", "public"]);
             assert!(config.route.iter().any(|route| route.sign), "the gateway signs");
             assert!(config.spam.is_some() && config.virus.is_some());
+            let public = &config.instance["public"].checks;
+            assert!(config.content.is_some() && public.contains(&CheckName::Content));
         }
         Role::Internal => {
             assert_eq!(instances, ["dmz", "inside"]);

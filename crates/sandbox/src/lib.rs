@@ -7,7 +7,7 @@
 //! Beside it stand the few things that the walls force on the processes behind them, and which need either `unsafe`
 //! or care with descriptors: taking over the descriptors that a service manager passed ([`listen_fds`]), local
 //! packet sockets ([`packet`] on tokio, [`seqpacket`] without), one descriptor inside a packet ([`fd`]), messages in sealed memory ([`memfd`]), and
-//! starting the same walls without a service manager ([`child`]).
+//! starting the same walls without a service manager ([`child`]), and workers that may be lost ([`worker`]).
 //!
 //! This is the only crate of the workspace that may use `unsafe`; each block says why it is sound.
 #![allow(unsafe_code)]
@@ -25,6 +25,7 @@ mod policy;
 mod seccomp;
 pub mod seqpacket;
 mod syscalls;
+pub mod worker;
 
 pub use error::SandboxError;
 pub use inherited::{Inherited, ListenError, listen_fds};

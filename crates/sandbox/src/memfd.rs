@@ -9,6 +9,7 @@ use std::{
     os::fd::{AsFd, AsRawFd, OwnedFd},
     os::unix::fs::FileExt,
     ptr::{self, NonNull},
+    slice,
 };
 
 use nix::{
@@ -59,24 +60,8 @@ impl Writer {
                 self.end
             )));
         }
-        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
-        let start = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                length,
-                libc::PROT_READ,
-                libc::MAP_PRIVATE,
-                self.file.as_raw_fd(),
-                0,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let start = NonNull::new(start.cast()).ok_or_else(|| refused("memory mapped at nothing".into()))?;
         Ok(View {
-            start,
-            length,
+            octets: Mapped::of(&self.file, length)?,
             of: PhantomData,
         })
     }
@@ -111,34 +96,19 @@ impl Write for Writer {
     }
 }
 
-/// A look at memory that is being filled.
+/// A look at memory that is being filled. Only the writer could change or shorten it: its descriptor is never given away
+/// before sealing, which takes the writer, and its methods that change the file want it exclusively.
 #[derive(Debug)]
 pub struct View<'a> {
-    start: NonNull<u8>,
-    length: usize,
+    octets: Mapped,
     of: PhantomData<&'a Writer>,
 }
-
-// SAFETY: the memory is only read, and belongs to no thread.
-unsafe impl Send for View<'_> {}
-// SAFETY: likewise.
-unsafe impl Sync for View<'_> {}
 
 impl Deref for View<'_> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: `length` octets are mapped readable until `drop`, and the file had as many. Only the writer could change or
-        // shorten it: its descriptor is never given away before sealing, which takes the writer, its methods that change
-        // the file want it exclusively, and it is borrowed as long as this lives.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length) }
-    }
-}
-
-impl Drop for View<'_> {
-    fn drop(&mut self) {
-        // SAFETY: this very mapping was made in `view`, and no slice of it outlives this value.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
+        &self.octets
     }
 }
 
@@ -162,6 +132,71 @@ pub fn verify(fd: impl AsFd, max: u64) -> io::Result<u64> {
         return Err(refused(format!("{len} octets of memory: {max} are the most")));
     }
     Ok(len)
+}
+
+/// Memory as octets, without a copy of it; nobody may change or shorten it while this lives.
+#[derive(Debug)]
+pub struct Mapped {
+    address: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: the memory is only read, and belongs to no thread.
+unsafe impl Send for Mapped {}
+// SAFETY: likewise.
+unsafe impl Sync for Mapped {}
+
+impl Mapped {
+    /// The first `len` octets of a file that has as many, and that the caller knows to stay as it is.
+    fn of(file: &impl AsRawFd, len: usize) -> io::Result<Self> {
+        if len == 0 {
+            return Ok(Self {
+                address: NonNull::dangling(),
+                len,
+            });
+        }
+        // SAFETY: a new mapping at an address of the kernel's choice touches no memory that anything else uses.
+        let address = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                len,
+                libc::PROT_READ,
+                libc::MAP_PRIVATE,
+                file.as_raw_fd(),
+                0,
+            )
+        };
+        match NonNull::new(address.cast::<u8>()) {
+            Some(address) if address.as_ptr().cast() != libc::MAP_FAILED => Ok(Self { address, len }),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+/// Verifies and maps sealed memory, to be read only. The pages stay the sender's: they count against nobody else.
+pub fn map(fd: &OwnedFd, max: u64) -> io::Result<Mapped> {
+    let len = usize::try_from(verify(fd, max)?)
+        .map_err(|_| refused("more memory than an address space".to_owned()))?;
+    Mapped::of(fd, len)
+}
+
+impl Deref for Mapped {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the mapping has `len` readable octets as long as `self` lives (or `len` is 0 and the address only
+        // aligned), and nobody changes or shrinks what is behind it: `map` demands the seals, `View` borrows the writer.
+        unsafe { slice::from_raw_parts(self.address.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        if self.len > 0 {
+            // SAFETY: the mapping is ours alone, and no slice of it outlives `self`.
+            unsafe { libc::munmap(self.address.as_ptr().cast(), self.len) };
+        }
+    }
 }
 
 /// Verifies and reads the whole.

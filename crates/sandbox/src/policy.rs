@@ -77,6 +77,15 @@ impl Policy {
         policy
     }
 
+    /// `scan`: starts workers and reads what becomes of them. No files, no network; its workers have still less, see
+    /// [`crate::worker`].
+    pub fn scan() -> Self {
+        Self::new(
+            "scan",
+            &[&syscalls::RUNTIME, &syscalls::WORK, &syscalls::SUPERVISE],
+        )
+    }
+
     /// Also allows TCP connections to `port` (on any address: addresses are the packet filter's).
     #[must_use]
     pub fn connect_tcp(mut self, port: u16) -> Self {

@@ -5,8 +5,11 @@ use std::{
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
     os::unix::fs::PermissionsExt,
     path::Path,
+    time::Duration,
 };
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, connect as connect_to, getsockopt,
     listen as listen_on, socket, socketpair, sockopt,
@@ -48,6 +51,22 @@ pub fn accept(listener: impl AsFd) -> io::Result<OwnedFd> {
     let raw = accept4(listener.as_fd().as_raw_fd(), FLAGS)?;
     // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// Makes [`accept`] wait for a connection instead of answering [`io::ErrorKind::WouldBlock`]. Of several processes that
+/// wait at one listener, the kernel wakes one.
+pub fn let_accept_wait(listener: impl AsFd) -> io::Result<()> {
+    let listener = listener.as_fd();
+    let flags = OFlag::from_bits_retain(fcntl(listener, FcntlArg::F_GETFL)?);
+    fcntl(listener, FcntlArg::F_SETFL(flags.difference(OFlag::O_NONBLOCK)))?;
+    Ok(())
+}
+
+/// Waits until there is something to receive, or until `at_most` is over: then `false`.
+pub fn readable(socket: impl AsFd, at_most: Duration) -> io::Result<bool> {
+    let timeout = PollTimeout::try_from(at_most).unwrap_or(PollTimeout::MAX);
+    let mut sockets = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    Ok(poll(&mut sockets, timeout)? > 0)
 }
 
 /// A connected pair.

@@ -290,6 +290,92 @@ pub(crate) static FILES: Group = Group {
     ],
 };
 
+/// What a worker of `scan` does, and all it does: one thread, no sockets but those it accepts.
+pub(crate) static WORK: Group = Group {
+    reason: "one packet in, a message in memory looked at, one packet out; a timer that ends the worker when it takes too long",
+    calls: &[
+        any(libc::SYS_accept4),
+        any(libc::SYS_recvmsg),
+        Call(libc::SYS_sendmsg, &[bits(2, libc::MSG_FASTOPEN, 0)]),
+        any(libc::SYS_ppoll),
+        #[cfg(target_arch = "x86_64")]
+        any(libc::SYS_poll),
+        // The seals and the length of a message's memory.
+        Call(libc::SYS_fcntl, &[is(1, libc::F_GET_SEALS)]),
+        Call(libc::SYS_fcntl, &[is(1, libc::F_DUPFD_CLOEXEC)]),
+        any(libc::SYS_lseek),
+        any(libc::SYS_close),
+        Call(libc::SYS_mmap, &[bits(2, libc::PROT_EXEC, 0)]),
+        Call(libc::SYS_mprotect, &[bits(2, libc::PROT_EXEC, 0)]),
+        any(libc::SYS_munmap),
+        any(libc::SYS_mremap),
+        any(libc::SYS_madvise),
+        any(libc::SYS_brk),
+        any(libc::SYS_futex),
+        // Seeds of hash tables.
+        any(libc::SYS_getrandom),
+        any(libc::SYS_clock_gettime),
+        any(libc::SYS_setitimer),
+        #[cfg(target_arch = "x86_64")]
+        any(libc::SYS_alarm),
+        // A panic's last words, and its end.
+        any(libc::SYS_write),
+        any(libc::SYS_getpid),
+        any(libc::SYS_gettid),
+        any(libc::SYS_rt_sigaction),
+        any(libc::SYS_rt_sigprocmask),
+        any(libc::SYS_rt_sigreturn),
+        any(libc::SYS_sigaltstack),
+        any(libc::SYS_restart_syscall),
+        Call(
+            libc::SYS_tgkill,
+            &[Arg {
+                index: 0,
+                test: Test::OwnPid,
+            }],
+        ),
+        any(libc::SYS_exit),
+        any(libc::SYS_exit_group),
+    ],
+};
+
+/// Any of these makes of a fork a thread or a namespace.
+const NOT_A_FORK: libc::c_int = libc::CLONE_VM
+    | libc::CLONE_THREAD
+    | libc::CLONE_PARENT
+    | libc::CLONE_PTRACE
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWCGROUP;
+
+/// Forks of itself, and no threads.
+pub(crate) static SUPERVISE: Group = Group {
+    reason: "the process that starts workers again which a message has ended; it reads nothing from anybody",
+    calls: &[
+        Call(libc::SYS_clone, &[bits(0, NOT_A_FORK, 0)]),
+        any(libc::SYS_wait4),
+        any(libc::SYS_getppid),
+        any(libc::SYS_set_robust_list),
+        any(libc::SYS_rseq),
+        // Of a new worker: to die with its parent, and to install its own filter, which can only be narrower.
+        Call(libc::SYS_prctl, &[is(0, libc::PR_SET_PDEATHSIG)]),
+        Call(libc::SYS_prctl, &[is(0, libc::PR_SET_NO_NEW_PRIVS)]),
+        any(libc::SYS_seccomp),
+        // The worker's own id is not known yet; its filter puts it in.
+        Call(libc::SYS_tgkill, &[is(2, libc::SIGABRT)]),
+        // The service manager's socket.
+        Call(
+            libc::SYS_socket,
+            &[is(0, libc::AF_UNIX), bits(1, TYPE, libc::SOCK_DGRAM)],
+        ),
+        Call(libc::SYS_sendto, &[bits(3, libc::MSG_FASTOPEN, 0)]),
+    ],
+};
+
 /// Calls that end the process.
 pub(crate) static TRIPWIRE: Group = Group {
     reason: "nothing in libc, std or our code makes these calls: whoever does has taken the process over",
@@ -340,7 +426,9 @@ pub(crate) static TRIPWIRE: Group = Group {
 
 /// Every group a policy is made of.
 #[cfg(test)]
-pub(crate) static GROUPS: [&Group; 7] = [&RUNTIME, &THREADS, &SOCKETS, &ACCEPT, &MEMFD, &FILES, &TRIPWIRE];
+pub(crate) static GROUPS: [&Group; 9] = [
+    &RUNTIME, &THREADS, &SOCKETS, &ACCEPT, &MEMFD, &FILES, &WORK, &SUPERVISE, &TRIPWIRE,
+];
 
 #[cfg(test)]
 mod tests {
@@ -355,7 +443,7 @@ mod tests {
 
     #[test]
     fn no_group_allows_what_the_tripwire_kills() {
-        for group in &GROUPS[..6] {
+        for group in &GROUPS[..8] {
             for Call(number, _) in group.calls {
                 assert!(
                     !TRIPWIRE.calls.iter().any(|c| c.0 == *number),

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod content;
 mod diagnostic;
 mod dns;
 mod matrix;

@@ -6,6 +6,7 @@ use std::ops::{Deref, Range};
 
 use ipnet::IpNet;
 
+use crate::content::Content;
 use crate::value::{Domain, Mac};
 
 /// A value and where it stands in the file (a byte range).
@@ -225,6 +226,7 @@ pub(crate) struct Policy {
     pub(crate) mark_score: At<f64>,
     pub(crate) reject_score: At<f64>,
     pub(crate) encrypted_archives: At<EncryptedArchives>,
+    pub(crate) content: Content,
 }
 
 impl Default for Policy {
@@ -239,6 +241,7 @@ impl Default for Policy {
             mark_score: At::default_value(5.0),
             reject_score: At::default_value(10.0),
             encrypted_archives: At::default_value(EncryptedArchives::Refuse),
+            content: Content::default(),
         }
     }
 }

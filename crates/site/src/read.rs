@@ -6,6 +6,7 @@ mod nodes;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::content;
 use crate::diagnostic::{Fault, Report};
 use crate::model::{
     At, EncryptedArchives, InboundTls, Network, OutboundTls, Policy, PrivateRoot, Protocol, Service, Site,
@@ -332,6 +333,10 @@ fn policy(table: &mut Reader<'_, '_>) -> Option<Policy> {
     let reject = or_default(table, "reject-score", reject, *default.reject_score);
     let read = table.text("encrypted-archives", encrypted_archives);
     let encrypted = or_default(table, "encrypted-archives", read, *default.encrypted_archives);
+    let content = match table.table("content") {
+        Some(found) => read_section(table, "[policy.content]".into(), found, content::read),
+        None => table.key_span("content").is_none().then(Default::default),
+    };
     Some(Policy {
         max_message_size: size?,
         max_recipients: recipients?,
@@ -342,5 +347,6 @@ fn policy(table: &mut Reader<'_, '_>) -> Option<Policy> {
         mark_score: mark?,
         reject_score: reject?,
         encrypted_archives: encrypted?,
+        content: content?,
     })
 }

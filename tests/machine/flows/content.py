@@ -1,6 +1,6 @@
-"""Flow b: spam and viruses are refused at the end of DATA, while the sender still listens.
+"""Flow b: spam, viruses and programs are refused at the end of DATA, while the sender still listens.
 
-GTUBE (SpamAssassin's test), EICAR as an attachment, and EICAR inside a zip archive. The sender's
+GTUBE (SpamAssassin's test), EICAR as an attachment, EICAR inside a zip archive, and a program inside one. The sender's
 triplet has passed greylisting in flow a. None of them may reach the mailbox.
 """
 
@@ -29,16 +29,20 @@ def run(world):
     refused(world, "GTUBE", messages.signed(spam, world.private_key), "spam")
 
     plain = messages.build(sender, alice, "Your invoice", "See the attachment.",
-                           [("invoice.com", messages.eicar())])
+                           [("invoice.doc", messages.eicar())])
     refused(world, "EICAR attachment", messages.signed(plain, world.private_key), "virus")
 
     packed = messages.build(sender, alice, "Your invoice", "See the archive.",
-                            [("invoice.zip", messages.zipped("invoice.com", messages.eicar()))])
+                            [("invoice.zip", messages.zipped("invoice.doc", messages.eicar()))])
     refused(world, "EICAR in a zip", messages.signed(packed, world.private_key), "virus")
+
+    program = messages.build(sender, alice, "Your invoice", "See the archive.",
+                             [("invoice.zip", messages.zipped("invoice.pdf.exe", b"no virus"))])
+    refused(world, "a program in a zip", messages.signed(program, world.private_key), "content")
 
     # The same mail without the test strings passes, or the refusals would prove nothing.
     clean = messages.build(sender, alice, "Your invoice", "See the archive.",
-                           [("invoice.zip", messages.zipped("invoice.com", b"no virus"))])
+                           [("invoice.zip", messages.zipped("invoice.doc", b"no virus"))])
     with world.outside() as client:
         outcome = clients.send(client, sender, alice, messages.signed(clean, world.private_key))
     assert outcome.accepted, f"the clean message was refused: {outcome}"

@@ -55,6 +55,9 @@ pub fn check(config: &Config) -> Result<(), Fault> {
             "make mark-score the smaller of the two",
         ));
     }
+    if let Some(content) = &config.content {
+        crate::scan::config::check(content)?;
+    }
     if let Some(proxy) = &config.proxy
         && !config.next_hop.contains_key(&proxy.next_hop)
     {
@@ -155,6 +158,7 @@ fn check_checks(config: &Config, name: &str, instance: &Instance) -> Result<(), 
         let missing = match check {
             CheckName::Spam if config.spam.is_none() => "[spam]",
             CheckName::Virus if config.virus.is_none() => "[virus]",
+            CheckName::Content if config.content.is_none() => "[content]",
             CheckName::Recipient if config.recipient.is_none() => "[recipient]",
             _ => continue,
         };

@@ -226,7 +226,9 @@ fn seal_in_place(
         let rest = pieces
             .pop_if(|last| octets.as_ptr_range().end == last.as_ptr_range().end)
             .map_or(0, <[u8]>::len);
-        pieces.iter().for_each(|piece| head.extend_from_slice(piece));
+        for piece in pieces {
+            head.extend_from_slice(piece);
+        }
         rest
     };
     let size = head.len() + rest;

@@ -116,11 +116,11 @@ impl Connection {
         )))
     }
 
-    /// Origin first; the scanners are asked only about what that leaves.
+    /// Origin and structure first; the scanners are asked only about what those leave.
     async fn judged(&self, octets: &[u8]) -> (Vec<Finding>, Verdict) {
         let mut findings = Vec::new();
         let mut verdict = Verdict::Accept;
-        for phase in [Phase::Origin, Phase::Content] {
+        for phase in [Phase::Origin, Phase::Structure, Phase::Content] {
             let found = self.server.tools.run(phase, self.facts("", octets)).await;
             self.tell_findings(&found);
             findings.extend(found);

@@ -77,13 +77,13 @@ impl Daemon {
 
     fn wait_until_it_serves(&mut self, kind: &str) {
         let until = Instant::now() + Duration::from_mins(1);
-        // queue, proxy, three smtpd
+        // queue, proxy, scan, three smtpd
         while self
             .since(0)
             .iter()
             .filter(|line| line.contains(r#""event":"started""#))
             .count()
-            < 5
+            < 6
         {
             let ended = self.child.try_wait().expect("the daemon can be asked");
             assert!(
@@ -179,7 +179,7 @@ fn configuration(
     let checks = match kind {
         "strict" => r#"["greylist", "recipient"]"#,
         "origin" => r#"["spf", "dkim", "dmarc", "spam", "virus"]"#,
-        _ => r#"["spam", "virus", "recipient"]"#,
+        _ => r#"["content", "spam", "virus", "recipient"]"#,
     };
     let inside_authentication = if kind == "sasl" {
         "authentication = \"sasl\"\nsend-as-any = [\"app@example.org\"]\n[sasl]\nsocket = \"auth.sock\""
@@ -203,6 +203,7 @@ local-domains = ["example.org"]
 postmaster = "chief@example.org"
 state-directory = "state"
 runtime-directory = "run"
+content = {{ max-parts = 6, max-depth = 4 }}
 [resolver]
 address = "{dns}"
 [limits]

@@ -37,6 +37,8 @@ pub(crate) struct Attempt {
     pub(crate) prepare: fn(&Around) -> Prepared,
     pub(crate) run: fn(&Around, Prepared) -> io::Result<()>,
     pub(crate) end: End,
+    /// The walls are those of a worker, which a supervisor behind `policy` starts.
+    pub(crate) in_worker: bool,
 }
 
 const fn smtpd(name: &'static str, end: End, run: fn(&Around, Prepared) -> io::Result<()>) -> Attempt {
@@ -46,6 +48,7 @@ const fn smtpd(name: &'static str, end: End, run: fn(&Around, Prepared) -> io::R
         prepare: nothing,
         run,
         end,
+        in_worker: false,
     }
 }
 
@@ -56,6 +59,25 @@ const fn queue(name: &'static str, end: End, run: fn(&Around, Prepared) -> io::R
         prepare: nothing,
         run,
         end,
+        in_worker: false,
+    }
+}
+
+const fn supervisor(name: &'static str, end: End, run: fn(&Around, Prepared) -> io::Result<()>) -> Attempt {
+    Attempt {
+        name,
+        policy: |_| Policy::scan(),
+        prepare: nothing,
+        run,
+        end,
+        in_worker: false,
+    }
+}
+
+const fn worker(name: &'static str, end: End, run: fn(&Around, Prepared) -> io::Result<()>) -> Attempt {
+    Attempt {
+        in_worker: true,
+        ..supervisor(name, end, run)
     }
 }
 
@@ -221,12 +243,96 @@ pub(crate) static ALL: &[Attempt] = &[
             File::open("/proc/self/exe").map(drop)
         },
     ),
+    supervisor("scan: become a shell", Killed, |_, _| {
+        Err(Command::new("/bin/sh").args(["-c", "exit 0"]).exec())
+    }),
+    supervisor("scan: open a file", Errno(libc::EPERM), |_, _| {
+        File::open("/etc/passwd").map(drop)
+    }),
+    supervisor("scan: start a thread", Errno(libc::EPERM), |_, _| {
+        std::thread::Builder::new().spawn(|| ()).map(drop)
+    }),
+    supervisor("scan: connect to a listed port", Errno(libc::EPERM), |a, _| {
+        connect(a.listed)
+    }),
+    supervisor("scan: signal the parent", Errno(libc::EPERM), |_, _| {
+        // SAFETY: signal 0 only asks.
+        answer(unsafe { libc::kill(libc::getppid(), 0) })
+    }),
+    worker("scan worker: become a shell", Killed, |_, _| {
+        Err(Command::new("/bin/sh").args(["-c", "exit 0"]).exec())
+    }),
+    worker("scan worker: fork", Errno(libc::EPERM), |_, _| fork()),
+    worker("scan worker: open a file", Errno(libc::EPERM), |_, _| {
+        File::open("/etc/passwd").map(drop)
+    }),
+    worker(
+        "scan worker: read its memory through /proc",
+        Errno(libc::EPERM),
+        |_, _| File::open("/proc/self/mem").map(drop),
+    ),
+    worker("scan worker: make a memory file", Errno(libc::EPERM), |_, _| {
+        postern_sandbox::memfd::sealed(b"x").map(drop)
+    }),
+    worker("scan worker: make a TCP socket", Errno(libc::EPERM), |_, _| {
+        tcp(0).map(drop)
+    }),
+    worker("scan worker: make a UDP socket", Errno(libc::EPERM), |_, _| {
+        UdpSocket::bind("127.0.0.1:0").map(drop)
+    }),
+    worker("scan worker: make a unix socket", Errno(libc::EPERM), |_, _| {
+        std::os::unix::net::UnixDatagram::unbound().map(drop)
+    }),
+    worker(
+        "scan worker: connect a socket that it was given",
+        Errno(libc::EPERM),
+        |a, socket| connect_socket(&socket.expect("a prepared socket"), a.listed),
+    )
+    .after(|_| Some(tcp(0).expect("a socket"))),
+    worker(
+        "scan worker: make memory executable",
+        Errno(libc::EPERM),
+        |_, _| map(libc::PROT_READ | libc::PROT_EXEC).map(drop),
+    ),
+    worker(
+        "scan worker: signal its supervisor",
+        Errno(libc::EPERM),
+        |_, _| {
+            // SAFETY: signal 0 only asks.
+            answer(unsafe { libc::kill(libc::getppid(), 0) })
+        },
+    ),
+    worker(
+        "scan worker: outlive its supervisor",
+        Errno(libc::EPERM),
+        |_, _| {
+            // SAFETY: takes no pointers.
+            answer(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0, 0, 0, 0) })
+        },
+    ),
+    worker(
+        "scan worker: raise its memory limit",
+        Errno(libc::EPERM),
+        |_, _| {
+            let none = libc::rlimit {
+                rlim_cur: 1 << 30,
+                rlim_max: 1 << 30,
+            };
+            // SAFETY: the limit lives through the call.
+            answer(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const none) })
+        },
+    ),
+    worker("scan worker: read another process's memory", Killed, |_, _| {
+        // SAFETY: with no vectors nothing is read or written.
+        answer(unsafe { libc::process_vm_readv(libc::getpid(), ptr::null(), 0, ptr::null(), 0, 0) as i64 })
+    }),
     Attempt {
         name: "proxy: make a memory file",
         policy: |a| Policy::proxy().connect_tcp(a.listed),
         prepare: nothing,
         run: |_, _| postern_sandbox::memfd::sealed(b"x").map(drop),
         end: Errno(libc::EPERM),
+        in_worker: false,
     },
     Attempt {
         name: "proxy: open a file",
@@ -234,6 +340,7 @@ pub(crate) static ALL: &[Attempt] = &[
         prepare: nothing,
         run: |_, _| File::open("/etc/passwd").map(drop),
         end: Errno(libc::EPERM),
+        in_worker: false,
     },
     Attempt {
         name: "proxy: connect to an unlisted port",
@@ -241,6 +348,7 @@ pub(crate) static ALL: &[Attempt] = &[
         prepare: nothing,
         run: |a, _| connect(a.unlisted),
         end: Errno(libc::EACCES),
+        in_worker: false,
     },
 ];
 

@@ -15,9 +15,13 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::PathBuf,
     process::{Command, ExitCode, ExitStatus, Output},
+    time::Duration,
 };
 
-use postern_sandbox::Policy;
+use postern_sandbox::{
+    Policy,
+    worker::{Happened, Reason, Supervisor},
+};
 
 /// What a case finds around it: made by the parent, handed on in the environment.
 pub(crate) struct Around {
@@ -179,20 +183,57 @@ fn child(mode: &str, name: &str) -> ExitCode {
         .find(|a| a.name == name)
         .expect("an attempt of that name");
     let prepared = (attempt.prepare)(&around);
+    if mode == "walled" && attempt.in_worker {
+        return in_worker((attempt.policy)(&around), || {
+            finish((attempt.run)(&around, prepared))
+        });
+    }
     if mode == "walled"
         && let Err(e) = (attempt.policy)(&around).enforce()
     {
         eprintln!("{e}");
         return ExitCode::from(BROKEN);
     }
-    match (attempt.run)(&around, prepared) {
-        Ok(()) => ExitCode::SUCCESS,
+    ExitCode::from(finish((attempt.run)(&around, prepared)))
+}
+
+fn finish(result: std::io::Result<()>) -> u8 {
+    match result {
+        Ok(()) => 0,
         Err(e) => {
             eprintln!("{e}");
-            ExitCode::from(
-                u8::try_from(e.raw_os_error().unwrap_or(libc::EIO))
-                    .map_or(BROKEN, |errno| ERRNO_BASE + errno),
-            )
+            u8::try_from(e.raw_os_error().unwrap_or(libc::EIO)).map_or(BROKEN, |errno| ERRNO_BASE + errno)
+        }
+    }
+}
+
+/// Does `work` in a worker and ends as the worker ends.
+fn in_worker(policy: Policy, work: impl FnOnce() -> u8) -> ExitCode {
+    let supervisor = match Supervisor::enforce(policy, 1 << 32) {
+        Ok(supervisor) => supervisor,
+        Err(e) => {
+            eprintln!("{e}");
+            return ExitCode::from(BROKEN);
+        }
+    };
+    let started = supervisor.start(|| std::process::exit(i32::from(work())));
+    started.expect("a worker");
+    match supervisor.wait(Duration::from_mins(1)) {
+        Ok(Happened::Ended(ended)) => match ended[0].reason {
+            Reason::Exit(status) => ExitCode::from(u8::try_from(status).unwrap_or(BROKEN)),
+            Reason::Signal(libc::SIGSYS) => {
+                // SAFETY: takes no pointers; the parent looks for this very signal.
+                unsafe { libc::syscall(libc::SYS_bpf, 0, 0, 0) };
+                ExitCode::from(BROKEN)
+            }
+            other => {
+                eprintln!("{other}");
+                ExitCode::from(BROKEN)
+            }
+        },
+        other => {
+            eprintln!("{other:?}");
+            ExitCode::from(BROKEN)
         }
     }
 }

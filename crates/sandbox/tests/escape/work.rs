@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use postern_sandbox::{Policy, memfd, packet, seqpacket};
+use postern_sandbox::{
+    Policy, fd, memfd, packet, seqpacket,
+    worker::{self, End, Happened, Reason, Supervisor},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     runtime::Builder,
@@ -59,6 +62,7 @@ pub(crate) static ALL: &[Case] = &[
         a.queue().enforce().expect("walls");
         TcpStream::connect(("127.0.0.1", a.listed)).expect("connected");
     }),
+    ("scan's workers answer, and end alone", scan_works),
     ("proxy connects to a listed port", |a| {
         Policy::proxy().connect_tcp(a.listed).enforce().expect("walls");
         TcpStream::connect(("127.0.0.1", a.listed)).expect("connected");
@@ -125,6 +129,56 @@ fn smtpd_hands_over(around: &Around) {
                 b"Subject: x\r\n\r\n"
             );
         });
+}
+
+fn scan_works(around: &Around) {
+    let path = around.outside.join("scan.sock");
+    let listener = seqpacket::listen(&path).expect("a packet socket");
+    seqpacket::let_accept_wait(&listener).expect("a socket that waits");
+    // Asked by a process of its own, since this one will start no thread.
+    let client = seqpacket::connect(&path).expect("connected");
+    let message = memfd::sealed(b"sealed").expect("sealed");
+    let supervisor = Supervisor::enforce(Policy::scan(), 1 << 32).expect("walls");
+    let (listener, again) = (&listener, Duration::from_secs(20));
+    let work = || {
+        let socket = seqpacket::accept(listener).expect("accepted");
+        assert!(seqpacket::readable(&socket, again).expect("polled"));
+        let packet = fd::recv_with_fd(&socket, &mut [0; 8]).expect("received");
+        let mapped = memfd::map(&packet.fd.expect("a descriptor"), 100).expect("mapped");
+        worker::time_left(20);
+        fd::send_with_fd(&socket, &mapped, None).expect("sent");
+        worker::time_free();
+    };
+    let ended = |pid, reason| Happened::Ended(vec![End { pid, reason }]);
+    let pid = supervisor.start(work).expect("started");
+    fd::send_with_fd(&client, b"M", Some(message.as_fd())).expect("sent");
+    assert_eq!(
+        supervisor.wait(again).expect("waited"),
+        ended(pid, Reason::Exit(0))
+    );
+    let mut answer = [0; 8];
+    let packet = fd::recv_with_fd(&client, &mut answer).expect("received");
+    assert_eq!(&answer[..packet.len], b"sealed");
+    let pid = supervisor.start(|| panic!("on purpose")).expect("started");
+    assert_eq!(
+        supervisor.wait(again).expect("waited"),
+        ended(pid, Reason::Exit(101))
+    );
+    let pid = supervisor.start(|| std::process::abort()).expect("started");
+    let aborted = ended(pid, Reason::Signal(libc::SIGABRT));
+    assert_eq!(supervisor.wait(again).expect("waited"), aborted);
+    let pid = supervisor
+        .start(|| {
+            worker::time_left(1);
+            loop {
+                std::hint::spin_loop();
+            }
+        })
+        .expect("started");
+    assert_eq!(
+        supervisor.wait(again).expect("waited"),
+        ended(pid, Reason::OutOfTime)
+    );
 }
 
 /// The user of this process, asked through a socket: getuid is not among smtpd's calls.

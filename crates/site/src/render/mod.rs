@@ -81,7 +81,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// A TOML list of strings.
-fn quoted_list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+pub(crate) fn quoted_list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
     let items: Vec<String> = items.into_iter().map(|item| quoted(&item.to_string())).collect();
     format!("[{}]", items.join(", "))
 }

@@ -89,7 +89,7 @@ certificate = \"smtp.crt\"
 key = \"smtp.key\"
 relay-for = \"local-domains\"
 authentication = \"none\"
-checks = [\"spf\", \"dkim\", \"dmarc\", \"spam\", \"virus\"{greylist_check}, \"recipient\"]
+checks = [\"spf\", \"dkim\", \"dmarc\", \"content\", \"spam\", \"virus\"{greylist_check}, \"recipient\"]
 
 [instance.inside]
 tls = \"required\"
@@ -112,7 +112,7 @@ reject-score = {reject:?}
 socket = \"/run/clamav/clamd.sock\"
 timeout = 60
 encrypted = \"{encrypted}\"
-
+{content}
 [recipient]
 via = \"proxy\"
 cache-seconds = 300
@@ -156,6 +156,7 @@ domains = {domains}
             EncryptedArchives::Refuse => "refuse",
             EncryptedArchives::Accept => "accept",
         },
+        content = policy.content.render(),
         next_hop = mutual_hop("internal", &internal_host, &internal_name),
         selector = quoted(&site.dkim_selector),
     )

@@ -206,6 +206,37 @@ pub fn unscannable(name: &str) -> Reply {
     )
 }
 
+/// An attachment that this site does not take.
+pub fn attachment_refused(attachment: &str, rule: &str) -> Reply {
+    Reply::new(
+        554,
+        (5, 7, 1),
+        format!("The attachment {attachment} is refused: {rule}. Send it another way, or ask the postmaster"),
+    )
+}
+
+/// The structure or an archive passes a bound.
+pub fn content_beyond(what: &str) -> Reply {
+    Reply::new(
+        554,
+        (5, 6, 0),
+        format!(
+            "The message has {what}; this is more than is taken here. Send it in simpler or smaller pieces"
+        ),
+    )
+}
+
+/// What the message is depends on the program that reads it.
+pub fn content_ambiguous(what: &str) -> Reply {
+    Reply::new(
+        554,
+        (5, 6, 0),
+        format!(
+            "The message is malformed: {what}; programs read that in different ways. Write it with another program"
+        ),
+    )
+}
+
 /// Spam over the limit.
 pub fn spam(score: f64, limit: f64) -> Reply {
     Reply::new(

@@ -72,6 +72,9 @@ fn all() -> Vec<Reply> {
     ];
     let policy = vec![
         queued("abc-1"),
+        attachment_refused("a.zip: b.exe", "files that end in .exe are not taken"),
+        content_beyond("more than 1000 parts"),
+        content_ambiguous("a header has two fields Content-Type"),
         too_many_connections(),
         server_busy(),
         early_talker(),
