@@ -179,6 +179,10 @@ pub struct Instance {
     /// Addresses for submission (port 587) that `run` binds; empty = sockets named `submission` from systemd.
     #[serde(default)]
     pub listen_submission: Vec<SocketAddr>,
+    /// Addresses for submission with TLS from the first octet (port 465) that `run` binds; empty = sockets named
+    /// `submissions` from systemd.
+    #[serde(default)]
+    pub listen_submissions: Vec<SocketAddr>,
     /// Whether clients must encrypt.
     pub tls: InboundTls,
     /// PEM chain shown to clients.
@@ -203,6 +207,22 @@ pub struct Instance {
     /// Checks made on what comes in here.
     #[serde(default)]
     pub checks: Vec<CheckName>,
+    /// What the instance has to do with submission from outside.
+    #[serde(default)]
+    pub submission: Submission,
+}
+
+/// Submission from outside: the gateway passes it inward, the internal node takes it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Submission {
+    /// Nothing.
+    #[default]
+    Off,
+    /// AUTH on the submission ports, and the mail after it, go through the proxy.
+    PassInward,
+    /// A gateway that showed its certificate may pass submissions on (XSUBMIT).
+    FromGateway,
 }
 
 /// STARTTLS towards clients (RFC 3207).
@@ -460,6 +480,9 @@ impl Config {
             .join("queue")
             .join(format!("{instance}.sock"))
     }
+
+    /// Name of the handover socket for what users submit from outside.
+    pub const SUBMISSION: &str = "submission";
 
     /// Path of the proxy's socket.
     pub fn proxy_socket(&self) -> PathBuf {

@@ -88,6 +88,21 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "max-recipients = 100\nmessage-memory = 1000",
     ),
     ("proxy-missing", "via = \"off\"", "via = \"proxy\""),
+    (
+        "submission-without-proxy",
+        "relay-for = \"local-domains\"\n",
+        "relay-for = \"local-domains\"\nsubmission = \"pass-inward\"\n",
+    ),
+    (
+        "submission-without-certificate",
+        "trusted-addresses = [\"127.0.0.1\"]",
+        "trusted-addresses = [\"127.0.0.1\"]\nsubmission = \"from-gateway\"",
+    ),
+    (
+        "submissions-without-logins",
+        "relay-for = \"local-domains\"\n",
+        "relay-for = \"local-domains\"\nlisten-submissions = [\"127.0.0.1:2465\"]\n",
+    ),
     ("instance-unknown", "[instance.inside]", "[instance.backstage]"),
 ];
 
