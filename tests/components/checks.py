@@ -3,10 +3,13 @@
 Each check's name and docstring say what must hold; it raises AssertionError where it does not.
 """
 
+import base64
 import contextlib
+import itertools
 import pathlib
 import re
 import smtplib
+import socket
 import subprocess
 
 import dns.flags
@@ -127,3 +130,37 @@ def dovecot_refuses_a_wrong_password(authority):
     with contextlib.suppress(clients.Imap.error):
         login(authority, "a guess")
         raise AssertionError("Dovecot took a wrong password")
+
+
+CLIENTS = itertools.count(0x4100_0000)
+
+
+def sasl(service, user, password):
+    """Whether Dovecot's SASL service takes the login for this service."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(60)
+        sock.connect("/run/dovecot/auth-postern")
+        lines = sock.makefile("rw", newline="\n")
+        lines.write(f"VERSION\t1\t2\nCPID\t{next(CLIENTS)}\n")
+        lines.flush()
+        while not lines.readline().startswith("DONE"):
+            pass
+        response = base64.b64encode(f"\0{user}\0{password}".encode()).decode()
+        lines.write(f"AUTH\t1\tPLAIN\tservice={service}\tsecured\tnologin\trip=203.0.113.66\tresp={response}\n")
+        lines.flush()
+        answer = lines.readline().split("\t")
+    assert answer[0] in ("OK", "FAIL") and "temp" not in answer, f"Dovecot said {answer}"
+    return answer[0] == "OK"
+
+
+def an_app_password_submits_from_outside_and_nothing_else(authority, app_password):
+    """For `postern-outside` the app password and not the user's own; for submission inside and IMAP the reverse."""
+    own = site_files.PASSWORDS[messages.ALICE]
+    for service, password, right in (
+            ("postern-outside", app_password, True), ("postern-outside", own, False),
+            ("postern-outside", "a'b\\" + app_password, False),
+            ("smtp", own, True), ("smtp", app_password, False)):
+        assert sasl(service, messages.ALICE, password) is right, f"{service}: not {right}"
+    with contextlib.suppress(clients.Imap.error):
+        login(authority, app_password)
+        raise AssertionError("IMAP took an app password")

@@ -107,6 +107,7 @@ def main():
         (checks.unbound_refuses_what_does_not_validate, gateway),
         (checks.dovecot_delivers_and_shows, authority),
         (checks.dovecot_refuses_a_wrong_password, authority),
+        (checks.an_app_password_submits_from_outside_and_nothing_else, authority, site.app_password),
     ]
     passed = failed = 0
     for check, *arguments in chosen:

@@ -63,8 +63,8 @@ def dropped(bench):
 def matrix_of_example_site(results, bench):
     bench.load_both("example")
     probes = everything(4)
-    faults = bench.faults(probes, lambda p: p.passes)
-    results.check(f"the example site: the same {len(probes)} IPv4 packets, the same outcome",
+    faults = bench.faults(probes, lambda p: p.passes and not p.what.startswith("tcp/465 "))
+    results.check(f"the example site: the same {len(probes)} IPv4 packets, the same outcome, but for the option it has not",
                   [f"{pair}: {text}" for pair, found in faults.items() for text in found])
     # Neighbour discovery is closed too: without it no packet would even be sent.
     bench.topology.pin_neighbours()

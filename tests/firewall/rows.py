@@ -25,6 +25,8 @@ ENDPOINTS = {
 # (row, from, to, TCP ports). Everything else is dropped.
 MATRIX = [
     ("firewall 1: Internet -> gateway", ["Internet", "Internet server"], "gateway's public address", {25, 587, 443}),
+    # By option: site-ipv6.toml has it, the example site has not.
+    ("option submissions: Internet -> gateway", ["Internet", "Internet server"], "gateway's public address", {465}),
     ("firewall 1: gateway -> Internet", ["gateway's public address"], "Internet", {25, 53, 80, 443}),
     ("firewall 1: gateway -> Internet", ["gateway's public address"], "Internet server", {25, 53, 80, 443}),
     ("firewall 2: gateway -> internal mail server", ["gateway"], "internal mail server", {25}),

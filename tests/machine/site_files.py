@@ -76,6 +76,11 @@ class Site:
         self.run("pki", "init", "--site", self.file, "--out", self.pki)
         self.users = "".join(self.run("user", "hash", user, stdin=password + "\n")
                              for user, password in PASSWORDS.items())
+        words = [str(postern), "user", "app-password", "hash", messages.ALICE, "phone"]
+        made = subprocess.run(words, capture_output=True, text=True, check=True)
+        # The line for the credential, and beside it the password itself.
+        self.users += made.stdout
+        self.app_password = made.stderr.splitlines()[0]
         self.public = {name: ca.issue(name, HOSTNAMES[name], ADDRESSES[name]) for name in HOSTNAMES}
 
     def run(self, *words, stdin=None):

@@ -7,13 +7,14 @@ import sys
 import time
 import traceback
 
-from flows import console, content, daemons, inbound, outbound, power, refusals, rules, tamper
+from flows import console, content, daemons, inbound, outbound, power, refusals, rules, submission, tamper
 
 FLOWS = [
     ("a", "mail from outside reaches the mailbox unharmed, after greylisting", inbound.run),
     ("b", "spam and viruses are refused at the end of DATA", content.run),
     ("c", "the app server's mail leaves signed, over TLS", outbound.run),
     ("d", "nobody relays; unknown users are refused at RCPT", refusals.run),
+    ("submission", "a user outside submits with an app password", submission.run),
     ("e1", "the gateway's power is cut in a stream of mail",
      functools.partial(power.run, node="gateway")),
     ("e2", "the internal node's power is cut in a stream of mail",

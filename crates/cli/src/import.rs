@@ -218,26 +218,26 @@ fn insert_self_signed(contents: &mut files::Contents, marker: &str, hostname: &s
     Ok(())
 }
 
-fn users_of(handover: &Handover, site: &Site, role: Role) -> Result<Vec<users::User>> {
+fn users_of(handover: &Handover, site: &Site, role: Role) -> Result<users::Given> {
     let Some(text) = handover.text("users")? else {
-        return Ok(Vec::new());
+        return Ok(None);
     };
     if role != Role::Internal {
         bail!(
             "postern.users was handed to a gateway: users never go into the DMZ, hand it to the internal node"
         );
     }
-    let list = users::parse(&text)?;
-    for user in &list {
-        let domain = user.address.rsplit_once('@').map_or("", |(_, domain)| domain);
+    let (list, app_passwords) = users::parse(&text)?;
+    let named = app_passwords.iter().map(|one| &one.address);
+    for address in list.iter().map(|user| &user.address).chain(named) {
+        let domain = address.rsplit_once('@').map_or("", |(_, domain)| domain);
         if !site.domains().any(|own| own == domain) {
             bail!(
-                "postern.users: {} is not in a domain of the site: correct the line, or add {domain} to [site] domains",
-                user.address
+                "postern.users: {address} is not in a domain of the site: correct the line, or add {domain} to [site] domains"
             );
         }
     }
-    Ok(list)
+    Ok(Some((list, app_passwords)))
 }
 
 /// The directories that the daemons keep their state in, each its owner's.
@@ -256,7 +256,7 @@ fn place(layout: &Layout, role: Role) -> Result<()> {
     Ok(())
 }
 
-fn place_users(layout: &Layout, site: &Site, new: &[users::User]) -> Result<()> {
+fn place_users(layout: &Layout, site: &Site, new: &users::Given) -> Result<()> {
     let wanted = users::Wanted {
         postmaster: site.postmaster(),
         domains: site.domains().map(str::to_owned).collect(),

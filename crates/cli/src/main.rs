@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod app_passwords;
 mod control;
 mod credentials;
 mod files;
@@ -139,6 +140,48 @@ enum UserCommand {
         #[arg(long, default_value_t = users::DEFAULT_QUOTA)]
         quota: u64,
     },
+    /// Passwords by which one program of a user submits mail from outside, and does nothing else.
+    #[command(subcommand)]
+    AppPassword(AppPasswordCommand),
+}
+
+#[derive(Subcommand)]
+enum AppPasswordCommand {
+    /// Make one, and print it this once.
+    Add {
+        /// The users database.
+        #[arg(long)]
+        db: PathBuf,
+        /// The user's mail address, which is the user name outside too.
+        address: String,
+        /// What it is for, such as "phone".
+        name: String,
+    },
+    /// Print the names of a user's app passwords.
+    List {
+        /// The users database.
+        #[arg(long)]
+        db: PathBuf,
+        /// The user's mail address.
+        address: String,
+    },
+    /// Take one away.
+    Remove {
+        /// The users database.
+        #[arg(long)]
+        db: PathBuf,
+        /// The user's mail address.
+        address: String,
+        /// Which.
+        name: String,
+    },
+    /// Make one, and print its line for the credential `postern.users`; the password itself goes to standard error.
+    Hash {
+        /// The user's mail address.
+        address: String,
+        /// What it is for, such as "phone".
+        name: String,
+    },
 }
 
 #[derive(Subcommand)]
@@ -201,6 +244,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Pki(PkiCommand::Init { site, out }) => pki::init(&site, &out),
         Command::User(UserCommand::Add { db, address, quota }) => users::add(&db, &address, quota),
         Command::User(UserCommand::Hash { address, quota }) => users::hash(&address, quota),
+        Command::User(UserCommand::AppPassword(command)) => app_password(command),
         Command::Node(NodeCommand::Credentials(request)) => credentials::write(&request),
         Command::Node(NodeCommand::Import { root, credentials }) => {
             import::run(&root, credentials.as_deref())
@@ -212,5 +256,14 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Queue(queue) => queue::run(queue),
         Command::Selftest(request) => selftest::run(&request),
         Command::Status { socket, json } => status::show(&socket, json),
+    }
+}
+
+fn app_password(command: AppPasswordCommand) -> anyhow::Result<()> {
+    match command {
+        AppPasswordCommand::Add { db, address, name } => app_passwords::add(&db, &address, &name),
+        AppPasswordCommand::List { db, address } => app_passwords::list(&db, &address),
+        AppPasswordCommand::Remove { db, address, name } => app_passwords::remove(&db, &address, &name),
+        AppPasswordCommand::Hash { address, name } => app_passwords::hash(&address, &name),
     }
 }

@@ -39,6 +39,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     }
     files::write_all(&list)?;
     remove_stale(&systemd.join("network"), &list)?;
+    remove_options(&run.join("options"), &list)?;
     println!(
         "{} files for {} are in {}",
         list.len(),
@@ -57,6 +58,15 @@ fn remove_stale(network: &Path, written: &[(PathBuf, u32, Vec<u8>)]) -> Result<(
                 std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
             }
         }
+    }
+    Ok(())
+}
+
+/// Removes what says that an option is on which the site no longer has.
+fn remove_options(options: &Path, written: &[(PathBuf, u32, Vec<u8>)]) -> Result<()> {
+    let path = options.join("submissions");
+    if path.exists() && !written.iter().any(|(kept, _, _)| *kept == path) {
+        std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
     }
     Ok(())
 }

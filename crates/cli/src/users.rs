@@ -1,11 +1,12 @@
 //! `users.db`: mailbox users and aliases, as Dovecot's queries in the rendered `dovecot.conf` read them; and the
-//! users credential, one user a line: `address:{ARGON2ID}hash:quota`.
+//! users credential, one user a line: `address:{ARGON2ID}hash:quota`. Lines of app passwords may stand between them.
 
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use rusqlite::{Connection, params};
 
+use crate::app_passwords::{self, AppPassword};
 use crate::{files, passwords};
 
 /// 1 GiB.
@@ -23,6 +24,14 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS aliases (
         address TEXT PRIMARY KEY,
         target  TEXT NOT NULL                           -- users.address
+    ) STRICT;
+    CREATE TABLE IF NOT EXISTS app_passwords (
+        address    TEXT NOT NULL,                       -- users.address
+        id         TEXT NOT NULL,                       -- what the password begins with
+        name       TEXT NOT NULL,
+        password   TEXT NOT NULL,                       -- {ARGON2ID}…
+        credential INTEGER NOT NULL,                    -- came with the users credential, and goes with it
+        PRIMARY KEY (address, id)
     ) STRICT;
 ";
 
@@ -73,16 +82,21 @@ pub(crate) fn hash(name: &str, quota: u64) -> Result<()> {
 }
 
 /// Reads the users credential.
-pub(crate) fn parse(text: &str) -> Result<Vec<User>> {
-    let mut users = Vec::new();
+pub(crate) fn parse(text: &str) -> Result<(Vec<User>, Vec<AppPassword>)> {
+    let (mut users, mut app_passwords) = (Vec::new(), Vec::new());
     for (number, line) in text.lines().enumerate().map(|(n, l)| (n + 1, l.trim())) {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let user = parse_line(line).with_context(|| format!("postern.users, line {number}"))?;
+        let at = || format!("postern.users, line {number}");
+        if let Some(app_password) = app_passwords::parse(line) {
+            app_passwords.push(app_password.with_context(at)?);
+            continue;
+        }
+        let user = parse_line(line).with_context(at)?;
         users.push(user);
     }
-    Ok(users)
+    Ok((users, app_passwords))
 }
 
 fn parse_line(line: &str) -> Result<User> {
@@ -103,6 +117,9 @@ fn parse_line(line: &str) -> Result<User> {
     }
 }
 
+/// What the users credential holds, if one was handed over.
+pub(crate) type Given = Option<(Vec<User>, Vec<AppPassword>)>;
+
 /// What the site itself wants in the database: its postmaster, and the addresses of RFC 2142 that every domain has.
 pub(crate) struct Wanted {
     pub(crate) postmaster: String,
@@ -110,16 +127,19 @@ pub(crate) struct Wanted {
 }
 
 /// Brings `db` up to date for a site: users are added or changed, none is removed; aliases become exactly the
-/// site's. `owner` is user and group number and applies before the new file takes its place.
+/// site's, and app passwords of a credential exactly those of this one. `owner` is user and group number and applies before the new file takes its place.
 /// Returns the addresses that cannot log in because they have no password.
 pub(crate) fn import(
     db: &Path,
-    users: &[User],
+    given: &Given,
     wanted: &Wanted,
     owner: Option<(u32, u32)>,
 ) -> Result<Vec<String>> {
     change(db, owner, |connection| {
-        put_users(connection, users)?;
+        if let Some((users, app_passwords)) = given {
+            put_users(connection, users)?;
+            app_passwords::import(connection, app_passwords)?;
+        }
         connection.execute(
             "INSERT INTO users (address, quota) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
             params![wanted.postmaster, DEFAULT_QUOTA],
@@ -152,7 +172,7 @@ fn put_users(connection: &Connection, users: &[User]) -> rusqlite::Result<()> {
 }
 
 /// Changes a copy of the database in one transaction, then puts the copy in the database's place.
-fn change<T>(
+pub(crate) fn change<T>(
     db: &Path,
     owner: Option<(u32, u32)>,
     change: impl FnOnce(&Connection) -> rusqlite::Result<T>,
@@ -210,7 +230,7 @@ mod tests {
             password: hash,
             quota: 5000,
         };
-        assert_eq!(parse(&text).unwrap(), [user]);
+        assert_eq!(parse(&text).unwrap(), (vec![user], vec![]));
     }
 
     #[test]
@@ -256,13 +276,22 @@ mod tests {
         };
         let silent = import(
             &db,
-            &[user("alice@example.org", 1), user("bob@example.org", 2)],
+            &Some((
+                vec![user("alice@example.org", 1), user("bob@example.org", 2)],
+                vec![],
+            )),
             &wanted(),
             None,
         )
         .unwrap();
         assert_eq!(silent, ["postmaster@example.org"]);
-        import(&db, &[user("bob@example.org", 3)], &wanted(), None).unwrap();
+        import(
+            &db,
+            &Some((vec![user("bob@example.org", 3)], vec![])),
+            &wanted(),
+            None,
+        )
+        .unwrap();
         let connection = Connection::open(&db).unwrap();
         let quota = |address: &str| -> u64 {
             connection
@@ -300,7 +329,7 @@ mod tests {
         )
         .unwrap();
         let before = std::fs::read(&db).unwrap();
-        let error = format!("{:#}", import(&db, &[], &wanted(), None).unwrap_err());
+        let error = format!("{:#}", import(&db, &None, &wanted(), None).unwrap_err());
         assert!(
             error.contains("users.db") && error.contains("move it away"),
             "{error}"

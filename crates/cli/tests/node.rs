@@ -221,6 +221,70 @@ fn a_gateway_takes_in_its_site_and_renders() {
     }
 }
 
+/// An app password of the users credential reaches the database with its user, is named, and goes with the next credential.
+#[test]
+fn app_passwords_come_with_the_users_credential_and_go_with_it() {
+    let bench = Bench::new();
+    let hashed = |words: &[&str]| {
+        let mut child = bench
+            .command(words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(b"hers\n").unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let user = hashed(&["user", "hash", "alice@example.org"]);
+    let app = hashed(&["user", "app-password", "hash", "alice@example.org", "her phone"]);
+    let db = "root/var/lib/postern/users.db";
+    let names = || bench.ok(&["user", "app-password", "list", "--db", db, "alice@example.org"]);
+    for (users, expected) in [
+        (format!("{user}{app}"), "her phone\n"),
+        (user.clone(), "laptop\n"),
+    ] {
+        fs::write(bench.path("users"), users).unwrap();
+        bench.hand_over("internal", &["--users", "users"]);
+        bench.ok(&["node", "import", "--root", "root", "--credentials", "credentials"]);
+        assert_eq!(names(), expected);
+        if expected.starts_with("her") {
+            let add = [
+                "user",
+                "app-password",
+                "add",
+                "--db",
+                db,
+                "alice@example.org",
+                "laptop",
+            ];
+            assert_eq!(bench.ok(&add).lines().next().unwrap().len(), 32);
+            assert!(bench.fails(&add).contains("choose another name"));
+        }
+    }
+    let mut words = [
+        "user",
+        "app-password",
+        "remove",
+        "--db",
+        db,
+        "alice@example.org",
+        "laptop",
+    ];
+    bench.ok(&words);
+    assert_eq!(names(), "");
+    assert!(bench.fails(&words).contains("has no app password named laptop"));
+    words[2] = "add";
+    words[5] = "nobody@example.org";
+    assert!(
+        bench
+            .fails(&words)
+            .contains("there is no user nobody@example.org")
+    );
+}
+
 #[test]
 fn the_internal_node_gets_its_users() {
     let bench = Bench::new();

@@ -44,6 +44,19 @@ pub enum EventKind {
     Authenticated {
         user: String,
     },
+    /// A login was refused, or not even tried. `account` is what the client claimed; `peer` its own address, on the internal
+    /// node too; `instance` where it logged in: public, inside, dmz.
+    AuthenticationFailed {
+        peer: String,
+        account: String,
+        instance: String,
+        reason: String,
+    },
+    /// A gateway passes on what the client at `peer` submits.
+    OnBehalf {
+        peer: String,
+        helo: String,
+    },
     /// A command, a message or a connection was refused (4xx and 5xx alike).
     Refused {
         stage: String,
@@ -181,6 +194,13 @@ impl fmt::Display for EventKind {
                 peer_name.iter().try_for_each(|name| write!(f, ", client {name}"))
             }
             Self::Authenticated { user } => write!(f, "authenticated {user}"),
+            Self::AuthenticationFailed {
+                peer,
+                account,
+                instance,
+                reason,
+            } => write!(f, "login of {account} from {peer} failed at {instance}: {reason}"),
+            Self::OnBehalf { peer, helo } => write!(f, "on behalf of {helo} at {peer}"),
             Self::Refused {
                 stage,
                 code,

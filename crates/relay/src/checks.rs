@@ -232,6 +232,17 @@ impl Tools {
         findings
     }
 
+    /// Runs one check, where the instance makes it.
+    pub async fn run_one(&self, name: CheckName, facts: Facts<'_>) -> Vec<Finding> {
+        let check = CHECKS
+            .iter()
+            .find(|check| check.name == name && self.enabled.contains(&name));
+        match check {
+            Some(check) => self.observe(check, facts).await,
+            None => Vec::new(),
+        }
+    }
+
     async fn observe(&self, check: &Check, facts: Facts<'_>) -> Vec<Finding> {
         let began = Instant::now();
         let limit = (check.limit)(&self.config);

@@ -182,6 +182,10 @@ pub struct Instance {
     /// Addresses for submission (port 587) that `run` binds; empty = sockets named `submission` from systemd.
     #[serde(default)]
     pub listen_submission: Vec<SocketAddr>,
+    /// Addresses for submission with TLS from the first octet (port 465) that `run` binds; empty = sockets named
+    /// `submissions` from systemd.
+    #[serde(default)]
+    pub listen_submissions: Vec<SocketAddr>,
     /// Whether clients must encrypt.
     pub tls: InboundTls,
     /// PEM chain shown to clients.
@@ -206,6 +210,22 @@ pub struct Instance {
     /// Checks made on what comes in here.
     #[serde(default)]
     pub checks: Vec<CheckName>,
+    /// What the instance has to do with submission from outside.
+    #[serde(default)]
+    pub submission: Submission,
+}
+
+/// Submission from outside: the gateway passes it inward, the internal node takes it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Submission {
+    /// Nothing.
+    #[default]
+    Off,
+    /// AUTH on the submission ports, and the mail after it, go through the proxy.
+    PassInward,
+    /// A gateway that showed its certificate may pass submissions on (XSUBMIT).
+    FromGateway,
 }
 
 /// STARTTLS towards clients (RFC 3207).
@@ -471,6 +491,8 @@ impl Config {
     pub fn scan_socket(&self) -> PathBuf {
         self.runtime_directory.join("scan.sock")
     }
+    /// Name of the handover socket for what users submit from outside.
+    pub const SUBMISSION: &str = "submission";
 
     /// Path of the proxy's socket.
     pub fn proxy_socket(&self) -> PathBuf {

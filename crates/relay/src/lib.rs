@@ -24,5 +24,6 @@ pub mod service;
 pub mod smtpd;
 pub mod spool;
 pub mod table;
+pub mod throttle;
 pub mod tls;
 pub mod verdict;

@@ -1,10 +1,13 @@
-//! The proxy process: the only one in the DMZ that asks the inside whether a mailbox exists.
+//! The proxy process: the only one in the DMZ that asks the inside whether a mailbox exists, and that carries a user's
+//! submission inward.
 //!
 //! Enters: one packet `{"recipient":"…"}` on a `SOCK_SEQPACKET` socket, from smtpd. Leaves: one packet, `"exists"`,
 //! `"unknown"`, `"full"`, or `{"unavailable":"why"}`. In between: MAIL FROM:<>, RCPT TO, RSET at the next hop over mutual
-//! TLS, on connections that are kept for a while. It listens to no network and carries no message.
+//! TLS, on connections that are kept for a while. A packet `{"login":…}` makes the connection a submission
+//! ([`submission`]) to its end. The process listens to no network.
 
 mod link;
+pub mod submission;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -28,15 +31,22 @@ use link::{Hop, Link};
 /// Name of the descriptor in the socket unit.
 pub const DESCRIPTOR: &str = "proxy";
 const PACKET: usize = 4096;
+/// A reply of many lines.
+const ANSWER: usize = 128 * 1024;
 /// Questions answered at a time, and so connections to the next hop.
 const AT_A_TIME: usize = 32;
 /// Local connections from smtpd processes.
-const CLIENTS: usize = 256;
+const CLIENTS: usize = 512;
+/// Of them submissions, each with a connection of its own to the next hop.
+pub const SUBMISSIONS: usize = 256;
+/// Octets that smtpd may put in front of a message.
+const FIELDS: u64 = 256 * 1024;
 
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Question {
-    recipient: String,
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+enum Question {
+    Recipient(String),
+    Login(Box<submission::Login>),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -71,16 +81,20 @@ pub fn main(config: &Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
             },
         );
         crate::service::ready(&report.to_string());
-        serve(socket.fd, Arc::new(hop), &events).await
+        // What the gateway puts in front of a message comes on top.
+        let largest = config.limits.max_message_size.saturating_add(FIELDS);
+        serve(socket.fd, Arc::new(hop), largest, &events).await
     })
 }
 
-async fn serve(socket: OwnedFd, hop: Arc<Hop>, events: &Events) -> anyhow::Result<()> {
+async fn serve(socket: OwnedFd, hop: Arc<Hop>, largest: u64, events: &Events) -> anyhow::Result<()> {
     let listener = Listener::new(socket).context("the passed socket cannot be served")?;
     let pool = Arc::new(Pool {
         hop,
         idle: Mutex::new(Vec::new()),
         asking: Semaphore::new(AT_A_TIME),
+        submissions: Semaphore::new(SUBMISSIONS),
+        largest,
     });
     let clients = Arc::new(Semaphore::new(CLIENTS));
     let mut stop = crate::service::stop_signal()?;
@@ -120,7 +134,13 @@ async fn answer_all(stream: &Connection, pool: &Pool) -> io::Result<()> {
             return Ok(());
         }
         let answer = match serde_json::from_slice::<Question>(&buffer[..packet.len]) {
-            Ok(question) => match pool.ask(&question.recipient).await {
+            Ok(Question::Login(login)) => {
+                let Ok(_place) = pool.submissions.try_acquire() else {
+                    return submission::turn_away(stream).await;
+                };
+                return submission::carry(stream, *login, &pool.hop, pool.largest).await;
+            }
+            Ok(Question::Recipient(recipient)) => match pool.ask(&recipient).await {
                 Ok(existence) => Answer::Known(existence),
                 Err(why) => Answer::Unavailable(why),
             },
@@ -135,6 +155,9 @@ struct Pool {
     hop: Arc<Hop>,
     idle: Mutex<Vec<Link>>,
     asking: Semaphore,
+    submissions: Semaphore,
+    /// Octets of the largest submission.
+    largest: u64,
 }
 
 impl Pool {
@@ -174,9 +197,7 @@ pub async fn ask(path: &Path, recipient: &str) -> Result<Existence, VerifyError>
         let stream = Connection::connect(path).await?;
         stream
             .send(
-                &serde_json::to_vec(&Question {
-                    recipient: recipient.to_owned(),
-                })?,
+                &serde_json::to_vec(&Question::Recipient(recipient.to_owned()))?,
                 None,
             )
             .await?;

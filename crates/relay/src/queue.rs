@@ -137,7 +137,7 @@ fn sockets(passed: Vec<Inherited>) -> anyhow::Result<Sockets> {
             continue;
         }
         let provenance = name.strip_prefix(HANDOVER).and_then(Provenance::of_instance).with_context(|| {
-            format!("a socket named {name:?} was passed; set FileDescriptorName= in its unit to control, handover-public, handover-inside or handover-dmz")
+            format!("a socket named {name:?} was passed; set FileDescriptorName= in its unit to control, handover-public, handover-inside, handover-dmz or handover-submission")
         })?;
         sockets.handover.push((provenance, fd));
     }

@@ -20,7 +20,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
-use crate::config::Config;
+use crate::config::{Config, Submission};
 use crate::{proxy, scan, smtpd};
 
 /// A little more than the processes give their connections to finish.
@@ -64,6 +64,7 @@ fn parts(config: &Config) -> anyhow::Result<Vec<Part>> {
         let listeners = [
             (smtpd::MX, &instance.listen),
             (smtpd::SUBMISSION, &instance.listen_submission),
+            (smtpd::SUBMISSIONS, &instance.listen_submissions),
         ];
         for (kind, addresses) in listeners {
             for address in addresses {
@@ -79,6 +80,13 @@ fn parts(config: &Config) -> anyhow::Result<Vec<Part>> {
             format!("handover-{name}"),
             packet_socket(&config.handover_socket(name))?,
         ));
+        if instance.submission == Submission::FromGateway {
+            let name = Config::SUBMISSION;
+            queue.push((
+                format!("handover-{name}"),
+                packet_socket(&config.handover_socket(name))?,
+            ));
+        }
         smtpds.push(Part {
             name: format!("smtpd/{name}"),
             arguments: vec!["smtpd".into(), "--instance".into(), name.clone()],

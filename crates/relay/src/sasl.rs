@@ -23,6 +23,24 @@ const CONVERSATION: u64 = 64 * 1024;
 /// Client numbers start here, above any process id that Dovecot's own login processes use.
 const FIRST_CLIENT: u32 = 0x4000_0000;
 
+/// For what a login is; Dovecot's queries tell them apart (`%{protocol}`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// Submission on the inside, with the user's own password.
+    Inside,
+    /// Submission from outside: an app password, and nothing else.
+    Outside,
+}
+
+impl Service {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Inside => "smtp",
+            Self::Outside => "postern-outside",
+        }
+    }
+}
+
 /// Why a login is not believed.
 #[derive(Debug, thiserror::Error)]
 pub enum SaslError {
@@ -42,16 +60,18 @@ pub enum SaslError {
 /// Asks Dovecot.
 pub struct Logins {
     socket: PathBuf,
+    service: Service,
     client: AtomicU32,
     asking: Semaphore,
 }
 
 impl Logins {
     /// Asks at `socket`; `seed` makes client numbers differ between processes.
-    pub fn new(socket: PathBuf, seed: u32) -> Self {
+    pub fn new(socket: PathBuf, service: Service, seed: u32) -> Self {
         let client = AtomicU32::new(FIRST_CLIENT | (seed & 0xff_ffff) << 6);
         Self {
             socket,
+            service,
             client,
             asking: Semaphore::new(AT_A_TIME),
         }
@@ -70,8 +90,10 @@ impl Logins {
         let client = self.client.fetch_add(1, Ordering::Relaxed) | FIRST_CLIENT;
         let response = STANDARD.encode(format!("\0{user}\0{password}"));
         let hello = format!("VERSION\t1\t2\nCPID\t{client}\n");
-        let question =
-            format!("AUTH\t1\tPLAIN\tservice=smtp\tsecured\tnologin\trip={peer}\tresp={response}\n");
+        let question = format!(
+            "AUTH\t1\tPLAIN\tservice={}\tsecured\tnologin\trip={peer}\tresp={response}\n",
+            self.service.as_str()
+        );
         match tokio::time::timeout(LIMIT, self.converse(&hello, &question)).await {
             Ok(Ok(line)) => answer(&line).map_err(|denied| denied.map_or(SaslError::Denied, unavailable)),
             Ok(Err(error)) => Err(unavailable(error.to_string())),

@@ -9,6 +9,7 @@ mod connection;
 mod deliver;
 mod headers;
 mod permit;
+mod submission;
 
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
@@ -25,13 +26,16 @@ use crate::checks::Tools;
 use crate::checks::greylist::Greylist;
 use crate::checks::recipient::{Oracle, Verifier};
 use crate::checks::sender::Senders;
-use crate::config::{Authentication, CheckName, Config, Instance, Recipient, RecipientVia, ScannerSocket};
+use crate::config::{
+    Authentication, CheckName, Config, Instance, Recipient, RecipientVia, ScannerSocket, Submission,
+};
 use crate::events::Events;
 use crate::handover;
 use crate::queue::config::NextHop;
 use crate::rate::Rate;
-use crate::sasl::Logins;
+use crate::sasl::{Logins, Service};
 use crate::table::Table;
+use crate::throttle::{Accounts, Origins};
 use admission::Admission;
 use body::Memory;
 
@@ -39,6 +43,8 @@ use body::Memory;
 pub const MX: &str = "mx";
 /// Port 587.
 pub const SUBMISSION: &str = "submission";
+/// Port 465.
+pub const SUBMISSIONS: &str = "submissions";
 
 const SCANS_AT_A_TIME: usize = 32;
 const IMPATIENT_SENDERS: usize = 65_536;
@@ -53,6 +59,11 @@ struct Server {
     tools: Tools,
     rate: Mutex<Rate>,
     logins: Option<Logins>,
+    /// For sessions that a gateway passes on: app passwords, and the socket for what they submit.
+    outside: Option<(Logins, handover::Client)>,
+    /// Wrong passwords by where they come from, and by account.
+    origins: Mutex<Origins>,
+    accounts: Mutex<Accounts>,
     queue: handover::Client,
     admission: Arc<Admission>,
     /// What messages may take of it.
@@ -61,10 +72,21 @@ struct Server {
     deferred: Mutex<Table<Instant>>,
 }
 
+/// What a port is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// Mail exchange, and on the inside submission too.
+    Mx,
+    /// Submission, TLS by STARTTLS (RFC 6409).
+    Submission,
+    /// Submission, TLS from the first octet (RFC 8314 section 3.3).
+    Submissions,
+}
+
 /// A listening socket and what it is for.
 struct Port {
     listener: TcpListener,
-    submission: bool,
+    purpose: Purpose,
 }
 
 /// The process: sockets, credentials, sandbox, runtime, serve.
@@ -98,18 +120,19 @@ pub fn main(config: Config, name: &str, passed: Vec<Inherited>) -> anyhow::Resul
 fn ports(passed: Vec<Inherited>) -> anyhow::Result<Vec<Port>> {
     let mut ports = Vec::new();
     for inherited in passed {
-        let submission = match inherited.name.as_str() {
-            MX => false,
-            SUBMISSION => true,
+        let purpose = match inherited.name.as_str() {
+            MX => Purpose::Mx,
+            SUBMISSION => Purpose::Submission,
+            SUBMISSIONS => Purpose::Submissions,
             other => bail!(
-                "a socket named {other:?} was passed; set FileDescriptorName={MX} or {SUBMISSION} in the socket unit"
+                "a socket named {other:?} was passed; set FileDescriptorName={MX}, {SUBMISSION} or {SUBMISSIONS} in the socket unit"
             ),
         };
         let listener = TcpListener::from(inherited.fd);
         listener
             .set_nonblocking(true)
             .context("a passed socket cannot be used")?;
-        ports.push(Port { listener, submission });
+        ports.push(Port { listener, purpose });
     }
     if ports.is_empty() {
         bail!("no socket was passed; start the process by its socket units, or use `run`");
@@ -161,11 +184,27 @@ fn server(
         .as_ref()
         .filter(|_| instance.checks.contains(&CheckName::Greylist))
         .map(|greylist| Mutex::new(Greylist::new(Duration::from_secs(greylist.delay))));
-    let logins = config
-        .sasl
-        .as_ref()
-        .filter(|_| instance.authentication == Authentication::Sasl)
-        .map(|sasl| Logins::new(config.directory.join(&sasl.socket), std::process::id()));
+    let logins = |service| {
+        let socket = config
+            .sasl
+            .as_ref()
+            .map(|sasl| config.directory.join(&sasl.socket));
+        socket.map(|socket| Logins::new(socket, service, std::process::id()))
+    };
+    let inside = logins(Service::Inside).filter(|_| instance.authentication == Authentication::Sasl);
+    let from_gateway = instance.submission == Submission::FromGateway;
+    let outside = logins(Service::Outside).filter(|_| from_gateway).map(|logins| {
+        (
+            logins,
+            handover::Client::new(config.handover_socket(Config::SUBMISSION)),
+        )
+    });
+    // All submissions come from the gateway's one address.
+    let carried = if from_gateway {
+        crate::proxy::SUBMISSIONS
+    } else {
+        0
+    };
     Ok(Server {
         name: name.to_owned(),
         tls,
@@ -180,9 +219,15 @@ fn server(
             scans: Semaphore::new(SCANS_AT_A_TIME),
         },
         rate: Mutex::new(Rate::new(limits.messages_per_hour)),
-        logins,
+        logins: inside,
+        outside,
+        origins: Mutex::default(),
+        accounts: Mutex::default(),
         queue: handover::Client::new(config.handover_socket(name)),
-        admission: Admission::new(limits.max_connections, limits.max_connections_per_address),
+        admission: Admission::new(
+            limits.max_connections,
+            limits.max_connections_per_address.saturating_add(carried),
+        ),
         memory: Memory::new(
             usize::try_from(limits.message_memory)?,
             usize::try_from(limits.max_message_size)?,

@@ -95,6 +95,21 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "[content]\ndenied-endings = [\"exe\", \".scr\"]",
     ),
     ("content-without-table", "[content]\nexecutables = \"refuse\"", ""),
+    (
+        "submission-without-proxy",
+        "relay-for = \"local-domains\"\n",
+        "relay-for = \"local-domains\"\nsubmission = \"pass-inward\"\n",
+    ),
+    (
+        "submission-without-certificate",
+        "trusted-addresses = [\"127.0.0.1\"]",
+        "trusted-addresses = [\"127.0.0.1\"]\nsubmission = \"from-gateway\"",
+    ),
+    (
+        "submissions-without-logins",
+        "relay-for = \"local-domains\"\n",
+        "relay-for = \"local-domains\"\nlisten-submissions = [\"127.0.0.1:2465\"]\n",
+    ),
     ("instance-unknown", "[instance.inside]", "[instance.backstage]"),
 ];
 

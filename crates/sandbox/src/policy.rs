@@ -47,7 +47,7 @@ impl Policy {
         )
     }
 
-    /// `proxy`: accepts on its local socket, connects to the internal node. No files.
+    /// `proxy`: accepts on its local socket, connects to the internal node, reads messages in sealed memory. No files.
     pub fn proxy() -> Self {
         Self::new(
             "proxy",
@@ -56,6 +56,7 @@ impl Policy {
                 &syscalls::THREADS,
                 &syscalls::SOCKETS,
                 &syscalls::ACCEPT,
+                &syscalls::SEALED,
             ],
         )
     }

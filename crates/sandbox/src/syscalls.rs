@@ -244,6 +244,15 @@ pub(crate) static MEMFD: Group = Group {
     ],
 };
 
+/// Sealed memory of others.
+pub(crate) static SEALED: Group = Group {
+    reason: "a submission crosses from smtpd to proxy as one sealed memory file, which proxy only reads",
+    calls: &[
+        any(libc::SYS_pread64),
+        Call(libc::SYS_fcntl, &[is(1, libc::F_GET_SEALS)]),
+    ],
+};
+
 /// Files below the directories that Landlock allows.
 pub(crate) static FILES: Group = Group {
     reason: "the queue's spool and DKIM keys: Landlock says where, this says how",
@@ -426,8 +435,8 @@ pub(crate) static TRIPWIRE: Group = Group {
 
 /// Every group a policy is made of.
 #[cfg(test)]
-pub(crate) static GROUPS: [&Group; 9] = [
-    &RUNTIME, &THREADS, &SOCKETS, &ACCEPT, &MEMFD, &FILES, &WORK, &SUPERVISE, &TRIPWIRE,
+pub(crate) static GROUPS: [&Group; 10] = [
+    &RUNTIME, &THREADS, &SOCKETS, &ACCEPT, &MEMFD, &SEALED, &FILES, &WORK, &SUPERVISE, &TRIPWIRE,
 ];
 
 #[cfg(test)]
@@ -443,7 +452,7 @@ mod tests {
 
     #[test]
     fn no_group_allows_what_the_tripwire_kills() {
-        for group in &GROUPS[..8] {
+        for group in &GROUPS[..9] {
             for Call(number, _) in group.calls {
                 assert!(
                     !TRIPWIRE.calls.iter().any(|c| c.0 == *number),

@@ -28,7 +28,7 @@ pub struct NamedOption {
     pub opens: &'static str,
 }
 
-/// All options. This version can switch none of them on: the rule sets have no rows for them.
+/// All options. This version can switch on `submissions` alone (`[options]`): the rule sets have no rows for the others.
 pub const OPTIONS: [NamedOption; 5] = [
     NamedOption {
         name: "time.ntp",
@@ -70,13 +70,13 @@ pub fn matrix(site: &Site) -> Vec<Row> {
     let nets = |list: &[At<ipnet::IpNet>]| list.iter().map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
     let dmz = format!("rest of the DMZ {}", nets(&site.network.dmz));
     let internal_net = format!("internal network {}", nets(&site.network.internal));
+    let strangers = if site.options.submissions {
+        "tcp/25, tcp/587, tcp/443, tcp/465 (option submissions)"
+    } else {
+        "tcp/25, tcp/587, tcp/443"
+    };
     let mut rows = vec![
-        row(
-            "firewall 1",
-            "Internet",
-            &gateway_outside,
-            "tcp/25, tcp/587, tcp/443",
-        ),
+        row("firewall 1", "Internet", &gateway_outside, strangers),
         row(
             "firewall 1",
             &gateway_outside,
@@ -123,6 +123,10 @@ pub fn matrix(site: &Site) -> Vec<Row> {
     rows
 }
 
+fn is_on(site: &Site, option: NamedOption) -> bool {
+    option.name == "submissions" && site.options.submissions
+}
+
 fn named(name: &str, addresses: &[IpAddr]) -> String {
     let list: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     format!("{name} {}", list.join(", "))
@@ -157,7 +161,12 @@ pub fn matrix_text(site: &Site) -> String {
     }
     out += "\nOptions\n";
     for option in OPTIONS {
-        let _ = writeln!(out, "{:<12} off  would open {}", option.name, option.opens);
+        let state = if is_on(site, option) {
+            "on   opens"
+        } else {
+            "off  would open"
+        };
+        let _ = writeln!(out, "{:<12} {state} {}", option.name, option.opens);
     }
     for address in &site.network.reserved {
         let _ = writeln!(out, "\nReserved and dark: {}", **address);

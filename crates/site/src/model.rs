@@ -53,6 +53,7 @@ pub struct Site {
     pub(crate) outbound_tls: OutboundTls,
     pub(crate) tls_exceptions: Vec<TlsException>,
     pub(crate) policy: Policy,
+    pub(crate) options: Options,
 }
 
 /// What a node is for.
@@ -209,6 +210,13 @@ pub(crate) struct TlsException {
     pub(crate) domain: At<Domain>,
     /// Why; it is only read by people.
     pub(crate) reason: At<String>,
+}
+
+/// Rows of the matrix that are off unless the site switches them on.
+#[derive(Debug, Default)]
+pub(crate) struct Options {
+    /// Internet to gateway, tcp/465.
+    pub(crate) submissions: bool,
 }
 
 #[derive(Debug)]

@@ -9,8 +9,8 @@ use toml::de::{DeTable, DeValue};
 use crate::content;
 use crate::diagnostic::{Fault, Report};
 use crate::model::{
-    At, EncryptedArchives, InboundTls, Network, OutboundTls, Policy, PrivateRoot, Protocol, Service, Site,
-    TlsException,
+    At, EncryptedArchives, InboundTls, Network, Options, OutboundTls, Policy, PrivateRoot, Protocol, Service,
+    Site, TlsException,
 };
 use crate::reader::Reader;
 use crate::value;
@@ -36,6 +36,7 @@ pub(crate) fn site(text: &str, report: &mut Report) -> Option<Site> {
     let tls = optional_section(&mut root, "tls", tls);
     let exceptions = list_of_sections(&mut root, "tls-exception", tls_exception);
     let policy = optional_section(&mut root, "policy", policy);
+    let options = optional_section(&mut root, "options", options);
     root.finish();
 
     let identity = identity?;
@@ -53,6 +54,7 @@ pub(crate) fn site(text: &str, report: &mut Report) -> Option<Site> {
         outbound_tls,
         tls_exceptions: exceptions?,
         policy: policy?.unwrap_or_default(),
+        options: options?.unwrap_or_default(),
     })
 }
 
@@ -310,6 +312,14 @@ fn tls_exception(table: &mut Reader<'_, '_>) -> Option<TlsException> {
     Some(TlsException {
         domain: domain?,
         reason: reason?,
+    })
+}
+
+fn options(table: &mut Reader<'_, '_>) -> Option<Options> {
+    let submissions = table.flag("submissions");
+    let submissions = or_default(table, "submissions", submissions, false);
+    Some(Options {
+        submissions: *submissions?,
     })
 }
 

@@ -145,6 +145,15 @@ impl<'t, 'r> Reader<'t, 'r> {
         None
     }
 
+    pub(crate) fn flag(&mut self, key: &'static str) -> Option<At<bool>> {
+        let value = self.get(key)?;
+        let DeValue::Boolean(flag) = value.get_ref() else {
+            self.wrong_kind(key, value, "true or false, without quotes");
+            return None;
+        };
+        Some(At::new(*flag, value.span()))
+    }
+
     pub(crate) fn decimal(&mut self, key: &'static str) -> Option<At<f64>> {
         let value = self.get(key)?;
         let text = match value.get_ref() {

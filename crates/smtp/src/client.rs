@@ -61,6 +61,7 @@ use crate::reply::{Parser, Reply};
 use transaction::Transaction;
 
 pub use extensions::Extensions;
+pub use transaction::{mail_line, rcpt_line};
 pub use types::{Config, Dialect, Envelope, Failure, Outcome, Recipient, Tls};
 
 /// What the caller is to do next.

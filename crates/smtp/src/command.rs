@@ -1,6 +1,9 @@
-//! Commands (RFC 5321 section 4.1.1; RFC 2033 LHLO, RFC 3030 BDAT, RFC 3207 STARTTLS, RFC 4954 AUTH).
+//! Commands (RFC 5321 section 4.1.1; RFC 2033 LHLO, RFC 3030 BDAT, RFC 3207 STARTTLS, RFC 4954 AUTH), and XSUBMIT, which
+//! is our own: a gateway says by it for whom it passes a submission on.
 //!
 //! Enters: one command line without its CRLF. Leaves: a [`Command`] with its arguments read, or a [`CommandError`].
+
+use std::net::IpAddr;
 
 use crate::address::{self, AddressError, ForwardPath, ReversePath};
 use crate::parameters::{self, MailParameters, ParameterError, RcptParameters};
@@ -47,6 +50,13 @@ pub enum Command {
         mechanism: String,
         /// The initial response, as it was sent.
         initial: Option<String>,
+    },
+    /// XSUBMIT.
+    Submit {
+        /// The address of the client whose submission this is.
+        address: IpAddr,
+        /// What the client said in EHLO.
+        name: String,
     },
 }
 
@@ -113,6 +123,7 @@ pub fn parse(line: &[u8]) -> Result<Command, CommandError> {
         "HELP" => Ok(Command::Help),
         "STARTTLS" => bare(Command::StartTls, arguments, "STARTTLS"),
         "AUTH" => auth(arguments),
+        "XSUBMIT" => submit(arguments),
         "GET" | "POST" | "PUT" | "HEAD" | "OPTIONS" | "CONNECT" | "HOST:" | "USER-AGENT:" => {
             Err(CommandError::OtherProtocol)
         }
@@ -203,6 +214,15 @@ fn auth(arguments: &str) -> Result<Command, CommandError> {
     Ok(Command::Auth {
         mechanism: mechanism.to_ascii_uppercase(),
         initial,
+    })
+}
+
+fn submit(arguments: &str) -> Result<Command, CommandError> {
+    let usage = "XSUBMIT address name";
+    let (address, name) = arguments.split_once(' ').ok_or(CommandError::Usage(usage))?;
+    Ok(Command::Submit {
+        address: address.parse().map_err(|_| CommandError::Usage(usage))?,
+        name: client_name(name, usage)?,
     })
 }
 

@@ -112,6 +112,11 @@ pub fn authenticated() -> Reply {
     Reply::new(235, (2, 7, 0), "Authenticated")
 }
 
+/// XSUBMIT is granted.
+pub fn submission_ok() -> Reply {
+    Reply::new(250, (2, 0, 0), "Go on with AUTH")
+}
+
 /// The client gave AUTH up with `*`.
 pub fn authentication_cancelled() -> Reply {
     Reply::new(501, (5, 7, 0), "Authentication given up, as asked")

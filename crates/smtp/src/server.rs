@@ -24,7 +24,7 @@
 //!             Step::Chunk(octets) => content.extend_from_slice(octets),
 //!             Step::MessageComplete(_) => session.verdict(replies::queued("1")),
 //!             Step::MessageRefused(reply) => reply.write_to(&mut out),
-//!             Step::StartTls(_) | Step::Auth(_) => unreachable!("neither is offered"),
+//!             Step::StartTls(_) | Step::Auth(_) | Step::Submit(_) => unreachable!("none is offered"),
 //!             Step::Close(reply) => {
 //!                 reply.write_to(&mut out);
 //!                 return (out, false);
@@ -60,7 +60,9 @@ use crate::{bdat, command};
 use line::{Line, LineReader};
 
 pub use auth::{Credentials, Mechanism};
-pub use types::{Config, Helo, Limits, MailCommand, Message, Recipient, Tls, TlsInfo, Transaction};
+pub use types::{
+    Config, Helo, Limits, MailCommand, Message, Recipient, Submitter, Tls, TlsInfo, Transaction,
+};
 
 /// What the caller is to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +75,8 @@ pub enum Step<'a> {
     StartTls(Reply),
     /// Check the credentials, then call [`Session::authentication`].
     Auth(Credentials),
+    /// The client passes on what this one submits. Call [`Session::submission`].
+    Submit(Submitter),
     /// May this sender send? Then call [`Session::mail`].
     Mail(MailCommand),
     /// May this recipient be sent to? Then call [`Session::recipient`].
@@ -109,6 +113,7 @@ enum State {
 #[derive(Debug)]
 enum Decision {
     Auth(Credentials),
+    Submit,
     Mail(MailCommand),
     Recipient(Recipient),
     Verdict,
@@ -238,6 +243,27 @@ impl Session {
         }
     }
 
+    /// From now on the client may pass on what others submit: to be called for a gateway that proved itself.
+    pub fn offer_submission(&mut self) {
+        self.config.offer_submission = true;
+    }
+
+    /// Answers [`Step::Submit`]. A session that is granted carries one user's mail, and needs AUTH before it.
+    pub fn submission(&mut self, decision: Result<(), Reply>) {
+        let Some(Decision::Submit) = self.decided() else {
+            return;
+        };
+        match decision {
+            Ok(()) => {
+                self.config.offer_submission = false;
+                self.config.offer_auth = true;
+                self.config.require_auth = true;
+                self.answer(replies::submission_ok());
+            }
+            Err(reply) => self.answer(reply),
+        }
+    }
+
     /// Answers [`Step::Mail`].
     pub fn mail(&mut self, decision: Result<(), Reply>) {
         let Some(Decision::Mail(mail)) = self.decided() else {
@@ -299,6 +325,7 @@ impl Session {
     fn undecided(&mut self) {
         match self.state {
             State::Deciding(Decision::Auth(_)) => self.authentication(Err(replies::undecided())),
+            State::Deciding(Decision::Submit) => self.submission(Err(replies::undecided())),
             State::Deciding(Decision::Mail(_)) => self.mail(Err(replies::undecided())),
             State::Deciding(Decision::Recipient(_)) => self.recipient(Err(replies::undecided())),
             _ => self.verdict(replies::undecided()),
@@ -376,8 +403,12 @@ impl Session {
         self.chunks = None;
     }
 
-    /// Sends a reply; one that is permanent counts as an error of the client.
+    /// Sends a reply; one that is permanent counts as an error of the client, and 421 ends the session (RFC 5321 section 3.8).
     fn answer(&mut self, reply: Reply) {
+        if reply.code.value() == 421 {
+            self.state = State::Closed(reply);
+            return;
+        }
         self.errors += u32::from(reply.is_permanent());
         self.outgoing.push_back(reply);
     }

@@ -35,6 +35,7 @@ fn serve(octets: &[u8], piece: usize, tls: Tls) -> (Vec<u8>, Vec<Vec<u8>>) {
                 } else {
                     Ok(())
                 }),
+                Step::Submit(_) => session.submission(Ok(())),
                 Step::Mail(_) => session.mail(Ok(())),
                 Step::VerifyRecipient(_) => session.recipient(Ok(())),
                 Step::MessageStarted => content.clear(),

@@ -33,9 +33,12 @@ impl Story {
     }
 
     pub(super) fn has_peer(&self, address: IpAddr) -> bool {
-        self.events.iter().any(
-            |event| matches!(&event.kind, EventKind::Connected { peer, .. } if peer.parse() == Ok(address)),
-        )
+        self.events.iter().any(|event| match &event.kind {
+            EventKind::Connected { peer, .. }
+            | EventKind::OnBehalf { peer, .. }
+            | EventKind::AuthenticationFailed { peer, .. } => peer.parse() == Ok(address),
+            _ => false,
+        })
     }
 
     pub(super) fn has_sender(&self, wanted: &str) -> bool {
@@ -178,7 +181,10 @@ impl Stories {
     fn add_to_connection(&mut self, trace: &str, event: Event, take: &mut impl FnMut(Story)) {
         let connection = self.connections.entry(trace.to_owned()).or_default();
         match &event.kind {
-            EventKind::Connected { .. } | EventKind::Tls { .. } | EventKind::Authenticated { .. } => {
+            EventKind::Connected { .. }
+            | EventKind::Tls { .. }
+            | EventKind::OnBehalf { .. }
+            | EventKind::Authenticated { .. } => {
                 connection.opening.push(event);
             }
             EventKind::Refused { stage, .. } if stage == "message" => {

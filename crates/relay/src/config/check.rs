@@ -3,7 +3,9 @@
 //! Enters: a deserialised [`Config`]. Leaves: nothing, or the first [`Fault`].
 
 use super::diagnostic::Fault;
-use super::{Authentication, CheckName, Config, InboundTls, Instance, Network, RecipientVia, RelayFor};
+use super::{
+    Authentication, CheckName, Config, InboundTls, Instance, Network, RecipientVia, RelayFor, Submission,
+};
 
 /// An envelope goes to the queue in one packet ([`crate::handover::MAX_PACKET`]), where so many ordinary addresses have room;
 /// one that has none is refused with 552 at the end of DATA.
@@ -148,7 +150,47 @@ fn check_instance(config: &Config, name: &str, instance: &Instance) -> Result<()
         }
         _ => {}
     }
+    check_submission(config, name, instance)?;
     check_checks(config, name, instance)
+}
+
+fn check_submission(config: &Config, name: &str, instance: &Instance) -> Result<(), Fault> {
+    let fault = |what: &str, remedy: &str| Err(Fault::new(&["instance", name, "submission"], what, remedy));
+    match instance.submission {
+        Submission::PassInward if config.proxy.is_none() => fault(
+            "submissions are passed inward by the proxy, and there is no [proxy] table",
+            "add [proxy] with the next hop to the internal node",
+        ),
+        Submission::PassInward if instance.authentication != Authentication::None => fault(
+            "submissions are passed inward from the instance that is open to strangers",
+            "set authentication = \"none\", or submission = \"off\"",
+        ),
+        Submission::PassInward if instance.tls == InboundTls::Off => fault(
+            "passwords are taken over TLS only, and TLS is off",
+            "set tls = \"required\"",
+        ),
+        Submission::FromGateway
+            if instance.authentication != Authentication::ClientCertificate
+                || instance.trusted_names.is_empty() =>
+        {
+            fault(
+                "a gateway is believed by its certificate only",
+                "set authentication = \"client-certificate\", client-ca and trusted-names",
+            )
+        }
+        Submission::FromGateway if config.sasl.is_none() => fault(
+            "passwords are checked by Dovecot, and there is no [sasl] table",
+            "add [sasl] with the socket of Dovecot's auth service",
+        ),
+        _ if instance.submission != Submission::PassInward && !instance.listen_submissions.is_empty() => {
+            Err(Fault::new(
+                &["instance", name, "listen-submissions"],
+                "nobody could log in there",
+                "set submission = \"pass-inward\", or remove the line",
+            ))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Every named check must have what it asks.

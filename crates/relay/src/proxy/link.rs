@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use postern_smtp::address::{ForwardPath, ReversePath};
 use postern_smtp::client::{self, Dialect, Envelope, Outcome, Recipient, Session, Step};
-use postern_smtp::reply::Reply;
+use postern_smtp::reply::{Parser, Reply};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -121,6 +121,55 @@ impl Link {
         }
     }
 
+    /// What the server offered.
+    pub(super) fn offers(&self) -> &client::Extensions {
+        self.session.extensions()
+    }
+
+    /// One command outside the session's own transactions, and its reply; to be used instead of them from the first on.
+    pub(super) async fn command(&mut self, line: &str) -> Result<Reply, String> {
+        self.send(format!("{line}\r\n").as_bytes()).await?;
+        self.reply().await
+    }
+
+    pub(super) async fn send(&mut self, octets: &[u8]) -> Result<(), String> {
+        let sent = async {
+            self.stream.write_all(octets).await?;
+            self.stream.flush().await
+        };
+        sent.await.map_err(|error: io::Error| error.to_string())
+    }
+
+    /// The next reply. The server speaks when it is spoken to: octets behind a reply are an error.
+    pub(super) async fn reply(&mut self) -> Result<Reply, String> {
+        let mut parser = Parser::default();
+        loop {
+            let mut input = &self.received[..];
+            let read = parser.input(&mut input).map_err(|error| error.to_string())?;
+            let more = !input.is_empty();
+            self.received.clear();
+            match read {
+                Some(_) if more => return Err("it answered what was not asked".into()),
+                Some(reply) => return Ok(reply),
+                None => self.read().await?,
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<(), String> {
+        let mut buffer = [0; 4096];
+        let length = self
+            .stream
+            .read(&mut buffer)
+            .await
+            .map_err(|error: io::Error| error.to_string())?;
+        if length == 0 {
+            return Err("it closed the connection".into());
+        }
+        self.received.extend_from_slice(&buffer[..length]);
+        Ok(())
+    }
+
     pub(super) fn is_fresh(&self) -> bool {
         self.used.elapsed() < FRESH
     }
@@ -196,25 +245,8 @@ impl Link {
             let left = input.len();
             self.received.drain(..self.received.len() - left);
             match step {
-                Step::Send(bytes) => {
-                    self.stream
-                        .write_all(&bytes)
-                        .await
-                        .map_err(|error| error.to_string())?;
-                    self.stream.flush().await.map_err(|error| error.to_string())?;
-                }
-                Step::NeedInput => {
-                    let mut buffer = [0; 4096];
-                    let length = self
-                        .stream
-                        .read(&mut buffer)
-                        .await
-                        .map_err(|error: io::Error| error.to_string())?;
-                    if length == 0 {
-                        return Err("it closed the connection".into());
-                    }
-                    self.received.extend_from_slice(&buffer[..length]);
-                }
+                Step::Send(bytes) => self.send(&bytes).await?,
+                Step::NeedInput => self.read().await?,
                 other => return Ok(other),
             }
         }

@@ -41,7 +41,10 @@ pub fn told(message: &StoredMessage) -> Option<Told<'_>> {
     if envelope.reverse_path.is_empty() {
         return None;
     }
-    let own = matches!(message.provenance, Provenance::Inside | Provenance::Own);
+    let own = matches!(
+        message.provenance,
+        Provenance::Inside | Provenance::Submission | Provenance::Own
+    );
     Some(if own || envelope.return_path_proven {
         Told::Sender(&envelope.reverse_path)
     } else {

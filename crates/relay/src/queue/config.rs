@@ -209,7 +209,7 @@ const YEAR: u64 = 365 * 86_400;
 /// Checks these sections.
 pub fn check(config: &Config) -> Result<(), Fault> {
     for name in config.instance.keys() {
-        if Provenance::of_instance(name).is_none() {
+        if Provenance::of_instance(name).is_none_or(|provenance| provenance == Provenance::Submission) {
             return Err(Fault::new(
                 &["instance", name],
                 format!("no provenance is called `{name}`, so nothing could route its mail"),

@@ -15,6 +15,8 @@ pub enum Provenance {
     Inside,
     /// Mail that the gateway took from outside (on the internal node).
     Dmz,
+    /// Mail that users submitted from outside, through the gateway (on the internal node).
+    Submission,
     /// The queue's own notifications; routed as mail of the inside.
     Own,
 }
@@ -22,7 +24,7 @@ pub enum Provenance {
 impl Provenance {
     /// The provenance of a handover socket's instance name. Nobody hands over as `own`.
     pub fn of_instance(name: &str) -> Option<Self> {
-        [Self::Public, Self::Inside, Self::Dmz]
+        [Self::Public, Self::Inside, Self::Dmz, Self::Submission]
             .into_iter()
             .find(|provenance| provenance.as_str() == name)
     }
@@ -33,6 +35,7 @@ impl Provenance {
             Self::Public => "public",
             Self::Inside => "inside",
             Self::Dmz => "dmz",
+            Self::Submission => "submission",
             Self::Own => "own",
         }
     }

@@ -51,7 +51,11 @@ impl Router {
             .find(|line| line.matches(provenance, &domain))?;
         let domain = if line.by_domain { domain.into() } else { "".into() };
         // Configuration that would sign strangers' mail is refused when it is read; this is the wall behind it.
-        let sign = line.route.sign && matches!(provenance, Provenance::Inside | Provenance::Own);
+        let sign = line.route.sign
+            && matches!(
+                provenance,
+                Provenance::Inside | Provenance::Submission | Provenance::Own
+            );
         Some(Destination {
             next_hop: line.next_hop.clone(),
             domain,

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::admission::Full;
 use super::connection::Connection;
 use super::permit::Parties;
-use super::{Port, Server};
+use super::{Port, Purpose, Server};
 use crate::events::trace_id;
 
 /// How long connections may finish what they are at after a request to stop.
@@ -30,7 +30,7 @@ pub(super) async fn serve(server: Arc<Server>, ports: Vec<Port>, sandbox: &str) 
         listeners.push(tokio::spawn(accept(
             Arc::clone(&server),
             listener,
-            port.submission,
+            port.purpose,
             stopped.clone(),
         )));
     }
@@ -67,7 +67,7 @@ pub(super) async fn serve(server: Arc<Server>, ports: Vec<Port>, sandbox: &str) 
 async fn accept(
     server: Arc<Server>,
     listener: TcpListener,
-    submission: bool,
+    purpose: Purpose,
     mut stopped: watch::Receiver<bool>,
 ) {
     loop {
@@ -76,7 +76,7 @@ async fn accept(
             _ = stopped.changed() => return,
         };
         match accepted {
-            Ok((stream, peer)) => begin(&server, stream, peer, submission, stopped.clone()),
+            Ok((stream, peer)) => begin(&server, stream, peer, purpose, stopped.clone()),
             Err(error) => {
                 // Out of descriptors or memory: others must end first.
                 server
@@ -92,7 +92,7 @@ fn begin(
     server: &Arc<Server>,
     stream: TcpStream,
     peer: SocketAddr,
-    submission: bool,
+    purpose: Purpose,
     stopped: watch::Receiver<bool>,
 ) {
     // Dual-stack sockets show IPv4 peers as ::ffff:a.b.c.d; everything after knows canonical addresses only.
@@ -110,7 +110,7 @@ fn begin(
     let _ = stream.set_nodelay(true);
     match server.admission.admit(address) {
         Ok(place) => {
-            let connection = Connection::new(Arc::clone(server), address, trace, submission);
+            let connection = Connection::new(Arc::clone(server), address, trace, purpose);
             tokio::spawn(async move {
                 connection.run(stream, stopped).await;
                 drop(place);

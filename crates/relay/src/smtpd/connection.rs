@@ -13,18 +13,19 @@ use std::time::Duration;
 use postern_control::EventKind;
 use postern_smtp::replies;
 use postern_smtp::reply::Reply;
-use postern_smtp::server::{Config as SessionConfig, Limits, Session, Step, Tls};
+use postern_smtp::server::{Config as SessionConfig, Limits, Session, Step, Submitter, Tls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
-use super::Server;
 use super::body::Body;
 use super::permit::{Because, Denial, Parties};
+use super::submission::Inward;
+use super::{Purpose, Server};
 use crate::checks::scanner::Stream;
-use crate::config::{Authentication, InboundTls};
+use crate::config::{Authentication, InboundTls, Submission};
 
 const COMMAND_BUFFER: usize = 4 * 1024;
 const MESSAGE_BUFFER: usize = 64 * 1024;
@@ -50,11 +51,16 @@ pub(super) struct Connection {
     pub(super) session: Session,
     /// Proved itself by certificate or is a trusted address.
     pub(super) trusted: bool,
+    /// Where a submission is passed inward.
+    pub(super) inward: Option<Inward>,
+    /// Whose submission the gateway passes on.
+    pub(super) submitter: Option<Submitter>,
     /// Logged in, by the name Dovecot knows.
     pub(super) user: Option<String>,
     /// Bare reverse-path of the transaction; empty for the null one.
     pub(super) sender: String,
     pub(super) body: Body,
+    purpose: Purpose,
     out: Vec<u8>,
     receiving: bool,
     /// When the connection, its last message, the message that is coming, or its last stretch at the wanted pace began.
@@ -67,8 +73,9 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(server: Arc<Server>, peer: IpAddr, trace: String, submission: bool) -> Self {
-        let session = Session::new(session_config(&server, submission));
+    pub(super) fn new(server: Arc<Server>, peer: IpAddr, trace: String, purpose: Purpose) -> Self {
+        let session = Session::new(session_config(&server, purpose));
+        let inward = passes_inward(&server, purpose).then(Inward::default);
         let trusted = server
             .instance
             .trusted_addresses
@@ -87,9 +94,12 @@ impl Connection {
             trace,
             session,
             trusted,
+            inward,
+            submitter: None,
             user: None,
             sender: String::new(),
             body,
+            purpose,
             out: Vec::new(),
             receiving: false,
             since: Instant::now(),
@@ -122,6 +132,9 @@ impl Connection {
             return self.farewell(&mut wire, "connect", replies::early_talker()).await;
         }
         let mut wire: Box<dyn Stream> = Box::new(stream);
+        if self.purpose == Purpose::Submissions {
+            wire = self.encrypt(wire).await?;
+        }
         let mut buffer = vec![0; COMMAND_BUFFER];
         self.session.greeting().write_to(&mut self.out);
         let mut deadline = self.deadline();
@@ -201,14 +214,15 @@ impl Connection {
             }
             Step::Auth(credentials) => {
                 let decision = self.may_log_in(&credentials).await;
-                if decision.is_err() {
+                // Outside it is the gateway that lets the client wait.
+                if decision.is_err() && self.inward.is_none() && self.submitter.is_none() {
                     tokio::time::sleep(AUTH_DELAY).await;
                 }
                 let decision = self.tell("auth", Vec::new(), decision);
                 self.session.authentication(decision);
             }
             Step::Mail(mail) => {
-                let decision = self.may_send(&mail);
+                let decision = self.may_send(&mail).await;
                 let decision = self.tell("mail", Vec::new(), decision);
                 self.session.mail(decision);
             }
@@ -216,6 +230,10 @@ impl Connection {
                 let decision = self.may_be_sent_to(&recipient).await;
                 let decision = self.tell("rcpt", vec![recipient.path.to_string()], decision);
                 self.session.recipient(decision);
+            }
+            Step::Submit(submitter) => {
+                self.submits(submitter);
+                self.session.submission(Ok(()));
             }
             Step::MessageStarted => {
                 self.body.clear();
@@ -262,7 +280,8 @@ impl Connection {
     async fn speaks_first(&self, stream: &TcpStream) -> bool {
         let open = self.server.instance.authentication == Authentication::None;
         let delay = Duration::from_millis(self.server.config.limits.greeting_delay);
-        if !open || delay.is_zero() || self.server.config.is_listed(self.peer) {
+        if !open || self.purpose != Purpose::Mx || delay.is_zero() || self.server.config.is_listed(self.peer)
+        {
             return false;
         }
         matches!(
@@ -284,6 +303,7 @@ impl Connection {
         let info = crate::tls::info(connection);
         let peer_name = crate::tls::proven_name(connection, &self.server.instance.trusted_names);
         self.trusted |= peer_name.is_some();
+        let is_gateway = self.server.outside.is_some() && peer_name.is_some();
         let event = EventKind::Tls {
             version: info.version.clone(),
             cipher: info.cipher.clone(),
@@ -291,13 +311,18 @@ impl Connection {
         };
         self.server.events.emit(Some(&self.trace), None, event);
         self.session.tls_established(info);
+        if is_gateway {
+            self.session.offer_submission();
+        }
         Ok(Box::new(stream))
     }
 
     /// Slow work is coming: what was gathered goes out first.
     async fn flush_before_work(&mut self, wire: &mut Box<dyn Stream>, step: &Step<'_>) -> io::Result<()> {
         match step {
-            Step::Auth(_) | Step::VerifyRecipient(_) | Step::MessageComplete(_) => self.flush(wire).await,
+            Step::Auth(_) | Step::Mail(_) | Step::VerifyRecipient(_) | Step::MessageComplete(_) => {
+                self.flush(wire).await
+            }
             _ => Ok(()),
         }
     }
@@ -394,15 +419,22 @@ async fn asked_to_stop(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await.map(|_| ());
 }
 
-fn session_config(server: &Server, submission: bool) -> SessionConfig {
+/// AUTH on the submission ports of the gateway is the inside's affair.
+fn passes_inward(server: &Server, purpose: Purpose) -> bool {
+    server.instance.submission == Submission::PassInward && purpose != Purpose::Mx
+}
+
+fn session_config(server: &Server, purpose: Purpose) -> SessionConfig {
+    let submission = purpose != Purpose::Mx;
     let limits = &server.config.limits;
     let mut config = SessionConfig::new(server.config.hostname.clone());
     config.tls = match server.instance.tls {
+        InboundTls::Offered if submission => Tls::Required,
         InboundTls::Required => Tls::Required,
         InboundTls::Offered => Tls::Offered,
         InboundTls::Off => Tls::Off,
     };
-    config.offer_auth = server.logins.is_some();
+    config.offer_auth = server.logins.is_some() || passes_inward(server, purpose);
     config.require_auth = server.logins.is_some() || submission;
     config.limits = Limits {
         message_size: limits.max_message_size,

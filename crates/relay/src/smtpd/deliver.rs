@@ -52,7 +52,11 @@ impl Connection {
             ));
         }
         self.count_message()?;
-        let (findings, verdict) = self.judged(&octets).await;
+        let (findings, verdict) = if self.inward.is_some() {
+            self.judged_submission(&octets).await
+        } else {
+            self.judged(&octets).await
+        };
         let score = findings.iter().find_map(|finding| match finding.observation {
             Observation::Scored(score) => Some(score),
             _ => None,
@@ -78,6 +82,9 @@ impl Connection {
         let (sealed, size) = self.body.seal(&fields, &removal).map_err(|error| {
             Denial::because(replies::queue_unavailable(), format!("sealed memory: {error}"))
         })?;
+        if self.inward.is_some() {
+            return self.message_inward(sealed, size).await;
+        }
         self.hand_over(self.envelope(message, proven, size), sealed).await
     }
 
@@ -201,6 +208,7 @@ impl Connection {
     /// What the gateway found about the reverse-path, as it says behind its certificate.
     fn gateway_proved(&self, octets: &[u8]) -> bool {
         self.trusted
+            && self.submitter.is_none()
             && self.server.instance.authentication == Authentication::ClientCertificate
             && says_proven(octets)
     }
@@ -220,7 +228,7 @@ impl Connection {
             smtputf8: mail.smtputf8,
             require_tls: mail.require_tls,
             eight_bit: mail.body == BodyType::EightBitMime || message.summary.eight_bit,
-            peer: self.peer.to_string(),
+            peer: self.origin().to_string(),
             helo: self
                 .session
                 .helo()
@@ -279,9 +287,11 @@ impl Connection {
             };
             Denial::because(reply, error.to_string())
         };
-        match self
-            .server
-            .queue
+        let queue = match (&self.submitter, &self.server.outside) {
+            (Some(_), Some((_, submitted))) => submitted,
+            _ => &self.server.queue,
+        };
+        match queue
             .hand_over(&envelope, message.as_fd())
             .await
             .map_err(broken)?

@@ -16,7 +16,6 @@ use super::Server;
 use super::connection::Connection;
 use crate::checks::{Facts, Finding, Phase};
 use crate::config::{Authentication, RelayFor};
-use crate::sasl::SaslError;
 use crate::verdict::{Policy, Refusal, judge};
 
 /// A no, and why.
@@ -113,35 +112,38 @@ impl Server {
 
 impl Connection {
     pub(super) async fn may_log_in(&mut self, credentials: &Credentials) -> Result<(), Denial> {
-        let Some(logins) = &self.server.logins else {
-            return Err(Denial::plain(replies::authentication_unavailable()));
-        };
         let user = &credentials.user;
         // Nobody acts for another (RFC 4616 section 2).
         if !credentials.authorization_id.is_empty() && credentials.authorization_id != *user {
             let evidence = format!("{user} wants to act for {}", credentials.authorization_id);
             return Err(Denial::because(replies::authentication_failed(), evidence));
         }
-        match logins.check(user, &credentials.password, self.peer).await {
-            Ok(name) => {
-                let event = EventKind::Authenticated { user: name.clone() };
-                self.server.events.emit(Some(&self.trace), None, event);
-                self.user = Some(name);
-                Ok(())
-            }
-            Err(SaslError::Denied) => Err(Denial::because(
-                replies::authentication_failed(),
-                format!("user {user}"),
-            )),
-            Err(error) => Err(Denial::because(
-                replies::authentication_unavailable(),
-                error.to_string(),
-            )),
+        if self.inward.is_some() {
+            return self.log_in_inward(credentials).await;
         }
+        let server = std::sync::Arc::clone(&self.server);
+        let logins = match (&self.submitter, &server.outside) {
+            (Some(_), Some((logins, _))) => Some(logins),
+            _ => server.logins.as_ref(),
+        };
+        let Some(logins) = logins else {
+            return Err(Denial::plain(replies::authentication_unavailable()));
+        };
+        let name = self.check_password(logins, credentials).await?;
+        let event = EventKind::Authenticated { user: name.clone() };
+        self.server.events.emit(Some(&self.trace), None, event);
+        self.user = Some(name);
+        Ok(())
     }
 
-    pub(super) fn may_send(&mut self, mail: &MailCommand) -> Result<(), Denial> {
+    pub(super) async fn may_send(&mut self, mail: &MailCommand) -> Result<(), Denial> {
         self.sender = mail.path.to_string();
+        if self.inward.is_some() {
+            return self.mail_inward(mail).await;
+        }
+        if self.submitter.is_some() {
+            return self.owns(&mail.path);
+        }
         match self.server.instance.authentication {
             Authentication::None => self.within_rate(),
             Authentication::ClientCertificate if self.trusted => Ok(()),
@@ -150,7 +152,7 @@ impl Connection {
         }
     }
 
-    fn within_rate(&self) -> Result<(), Denial> {
+    pub(super) fn within_rate(&self) -> Result<(), Denial> {
         let mut rate = self.server.rate.lock().unwrap_or_else(PoisonError::into_inner);
         if self.server.config.is_listed(self.peer) || rate.allows(self.peer, Instant::now()) {
             return Ok(());
@@ -193,10 +195,14 @@ impl Connection {
             }
             local = server.config.is_local(mailbox.domain().as_str());
             let proved = self.trusted || self.user.is_some();
-            let relayed = proved && server.instance.relay_for == RelayFor::Any;
-            if !local && !relayed {
+            let submitted = self.submitter.is_some() && self.user.is_some();
+            let relayed = submitted || (proved && server.instance.relay_for == RelayFor::Any);
+            if !local && !relayed && self.inward.is_none() {
                 return Err(Denial::plain(replies::relay_denied(mailbox.domain().as_str())));
             }
+        }
+        if self.inward.is_some() {
+            return self.rcpt_inward(recipient).await;
         }
         if !local {
             return Ok(());

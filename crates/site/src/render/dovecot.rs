@@ -82,8 +82,17 @@ sql_driver = sqlite
 sqlite_path = /var/lib/postern/users.db
 sqlite_readonly = yes
 
-passdb sql {
-  query = SELECT address AS user, password FROM users WHERE address = '%{user}' AND password IS NOT NULL
+# A user's own password is for the inside, an app password for submission from outside and nothing else: the relay names that
+# service. The first eight letters of an app password say which of the user's it is.
+passdb users {
+  driver = sql
+  passdb_sql_query = SELECT address AS user, password FROM users \
+    WHERE address = '%{user}' AND password IS NOT NULL AND '%{protocol}' <> 'postern-outside'
+}
+passdb app_passwords {
+  driver = sql
+  passdb_sql_query = SELECT address AS user, app_passwords.password FROM app_passwords JOIN users USING (address) \
+    WHERE address = '%{user}' AND id = substr('%{password}', 1, 8) AND '%{protocol}' = 'postern-outside'
 }
 userdb sql {
   query = SELECT address AS user, quota || 'B' AS quota_storage_size FROM users \

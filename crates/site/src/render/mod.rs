@@ -44,7 +44,16 @@ impl Site {
         ];
         files.extend(networkd::render(self, node));
         match node.role() {
-            Role::Gateway => files.push(RenderedFile::new("suricata-site.yaml", suricata::render(self))),
+            Role::Gateway => {
+                files.push(RenderedFile::new("suricata-site.yaml", suricata::render(self)));
+                if self.options.submissions {
+                    // The socket's unit looks for it.
+                    files.push(RenderedFile::new(
+                        "options/submissions",
+                        header(self, node.name()),
+                    ));
+                }
+            }
             Role::Internal => files.push(RenderedFile::new("dovecot.conf", dovecot::render(self, node))),
         }
         files.sort_by(|a, b| a.path.cmp(&b.path));

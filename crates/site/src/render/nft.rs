@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::header;
-use crate::model::{Node, Site, Zone};
+use crate::model::{Node, Role, Site, Zone};
 
 pub(super) fn render(site: &Site, node: &Node) -> String {
     let mut out = header(site, node.name());
@@ -42,6 +42,9 @@ pub(super) fn render(site: &Site, node: &Node) -> String {
         "internal_net",
         &site.network.internal.iter().map(|n| **n).collect::<Vec<_>>(),
     );
+    if site.options.submissions && node.role() == Role::Gateway {
+        add(&mut out, "submissions", &["465".to_owned()]);
+    }
     for (set, v4) in [("services4", true), ("services6", false)] {
         let family = site
             .services

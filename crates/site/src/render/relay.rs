@@ -90,6 +90,7 @@ key = \"smtp.key\"
 relay-for = \"local-domains\"
 authentication = \"none\"
 checks = [\"spf\", \"dkim\", \"dmarc\", \"content\", \"spam\", \"virus\"{greylist_check}, \"recipient\"]
+submission = \"pass-inward\"
 
 [instance.inside]
 tls = \"required\"
@@ -177,6 +178,8 @@ trusted-names = [{trusted}]
 relay-for = \"local-domains\"
 authentication = \"client-certificate\"
 checks = [\"recipient\"]
+submission = \"from-gateway\"
+send-as-any = {send_as_any}
 
 [instance.inside]
 tls = \"required\"
@@ -220,12 +223,12 @@ domains = {domains}
 next-hop = \"mailboxes\"
 
 [[route]]
-from = [\"inside\"]
+from = [\"inside\", \"submission\"]
 domains = {domains}
 next-hop = \"mailboxes\"
 
 [[route]]
-from = [\"inside\"]
+from = [\"inside\", \"submission\"]
 domains = [\"*\"]
 next-hop = \"gateway\"
 "

@@ -29,6 +29,8 @@ pub struct Extensions {
     pub chunking: bool,
     /// ENHANCEDSTATUSCODES.
     pub enhanced_status_codes: bool,
+    /// XSUBMIT, which an internal node offers its gateway.
+    pub submission: bool,
 }
 
 impl Extensions {
@@ -50,6 +52,7 @@ impl Extensions {
                 "STARTTLS" => extensions.starttls = true,
                 "DSN" => extensions.dsn = true,
                 "CHUNKING" => extensions.chunking = true,
+                "XSUBMIT" => extensions.submission = true,
                 "ENHANCEDSTATUSCODES" => extensions.enhanced_status_codes = true,
                 _ => {}
             }

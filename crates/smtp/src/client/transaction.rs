@@ -239,7 +239,8 @@ fn refused_recipient(reply: &Reply) -> Outcome {
     Outcome::from(reply.clone())
 }
 
-fn mail_line(envelope: &Envelope, extensions: &Extensions) -> String {
+/// MAIL with the parameters that the server offers, without CRLF.
+pub fn mail_line(envelope: &Envelope, extensions: &Extensions) -> String {
     let mut words = vec![format!("MAIL FROM:<{}>", envelope.reverse_path)];
     if extensions.size.is_some() && envelope.size > 0 {
         words.push(format!("SIZE={}", envelope.size));
@@ -261,7 +262,8 @@ fn mail_line(envelope: &Envelope, extensions: &Extensions) -> String {
     words.join(" ")
 }
 
-fn rcpt_line(recipient: &Recipient, extensions: &Extensions) -> String {
+/// RCPT with the parameters that the server offers, without CRLF.
+pub fn rcpt_line(recipient: &Recipient, extensions: &Extensions) -> String {
     let mut words = vec![format!("RCPT TO:<{}>", recipient.path)];
     if extensions.dsn {
         words.extend(recipient.notify.map(|notify| format!("NOTIFY={notify}")));

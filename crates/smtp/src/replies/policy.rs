@@ -295,6 +295,73 @@ pub fn authentication_unavailable() -> Reply {
     Reply::new(454, (4, 7, 0), "Passwords cannot be checked now; try again later")
 }
 
+/// Too many wrong passwords of an address or its network.
+pub fn logins_throttled(minutes: u64) -> Reply {
+    Reply::new(
+        454,
+        (4, 7, 0),
+        format!(
+            "Too many wrong passwords came from your address or its network; try again in {minutes} minutes, with the right one"
+        ),
+    )
+}
+
+/// Too many wrong passwords for an account.
+pub fn account_throttled(minutes: u64) -> Reply {
+    Reply::new(
+        454,
+        (4, 7, 0),
+        format!(
+            "Too many wrong passwords were tried for this account; try again in {minutes} minutes, or from a network where it logged in before"
+        ),
+    )
+}
+
+/// Too many wrong passwords in one session.
+pub fn too_many_logins() -> Reply {
+    Reply::new(
+        421,
+        (4, 7, 0),
+        "The user or the password is wrong again, so the connection closes; outside, only an app password can log in",
+    )
+}
+
+/// Submission from outside: all places are taken.
+pub fn submissions_busy() -> Reply {
+    Reply::new(
+        454,
+        (4, 7, 0),
+        "Too many are sending mail through here now; try again in a minute",
+    )
+}
+
+/// Submission from outside: the internal mail server does not answer, so that no password can be checked.
+pub fn inside_unavailable() -> Reply {
+    Reply::new(
+        454,
+        (4, 7, 0),
+        "The internal mail server does not answer, and passwords are checked there alone; try again later",
+    )
+}
+
+/// Submission from outside: the connection inward broke.
+pub fn inside_broke_off() -> Reply {
+    Reply::new(
+        451,
+        (4, 4, 2),
+        "The internal mail server broke off before it answered, so the message is not known to be taken; send it again later",
+    )
+}
+
+/// Submission from outside: the connection inward broke before this command.
+pub fn inside_gone() -> Reply {
+    Reply::new(
+        421,
+        (4, 4, 2),
+        "The internal mail server broke off, so the connection closes; connect and log in again",
+    )
+}
+
 /// The TLS handshake cannot be begun.
 pub fn tls_unavailable() -> Reply {
     Reply::new(454, (4, 7, 0), "TLS is not available now; try again later")

@@ -4,6 +4,7 @@ mod auth;
 mod content;
 mod dialogue;
 mod splits;
+mod submission;
 
 /// The transcript of a session: steps as text, decisions made by the name of the address.
 ///
@@ -69,6 +70,10 @@ impl Client {
                     Err(replies::authentication_failed())
                 });
                 format!("AUTH {:?} {}", credentials.mechanism, credentials.user)
+            }
+            Step::Submit(submitter) => {
+                self.session.submission(Ok(()));
+                format!("SUBMIT {} {}", submitter.address, submitter.name)
             }
             Step::Mail(mail) => {
                 if let Some(decision) = decide(&mail.path.to_string()) {

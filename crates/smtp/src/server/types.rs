@@ -1,5 +1,7 @@
 //! What a session is configured with, and what it tells of its client.
 
+use std::net::IpAddr;
+
 use crate::address::{ForwardPath, ReversePath};
 use crate::content::{ContentLimits, Summary};
 use crate::dsn::{Notify, OriginalRecipient, Ret};
@@ -78,6 +80,8 @@ pub struct Config {
     pub offer_auth: bool,
     /// Whether MAIL needs AUTH before it.
     pub require_auth: bool,
+    /// Whether XSUBMIT is offered: to a gateway that proved itself, and nobody else.
+    pub offer_submission: bool,
     /// Bounds.
     pub limits: Limits,
 }
@@ -90,6 +94,7 @@ impl Config {
             tls: Tls::Required,
             offer_auth: false,
             require_auth: false,
+            offer_submission: false,
             limits: Limits::default(),
         }
     }
@@ -111,6 +116,15 @@ pub struct Helo {
     pub name: String,
     /// EHLO rather than HELO.
     pub esmtp: bool,
+}
+
+/// XSUBMIT: whose submission a gateway passes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Submitter {
+    /// The client's address.
+    pub address: IpAddr,
+    /// What it said in EHLO; anything printable without white space, at most 255 octets.
+    pub name: String,
 }
 
 /// MAIL with its parameters.

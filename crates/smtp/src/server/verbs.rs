@@ -1,6 +1,8 @@
 //! One handler per command (RFC 5321 section 4.1.1), after the line was read.
 
-use super::{Config, Decision, Framing, Helo, MailCommand, Recipient, Session, State, Step, Tls, TlsInfo};
+use super::{
+    Config, Decision, Framing, Helo, MailCommand, Recipient, Session, State, Step, Submitter, Tls, TlsInfo,
+};
 use crate::address::{ForwardPath, ReversePath};
 use crate::command::Command;
 use crate::parameters::{MailParameters, RcptParameters};
@@ -30,6 +32,7 @@ impl Session {
             Command::Help => self.say(replies::help()),
             Command::StartTls => self.start_tls(input),
             Command::Auth { mechanism, initial } => self.auth(&mechanism, initial.as_deref()),
+            Command::Submit { address, name } => self.submit(Submitter { address, name }),
             Command::Quit => {
                 let reply = replies::quit(&self.config.hostname);
                 Some(self.close(reply))
@@ -55,6 +58,17 @@ impl Session {
             replies::helo(&self.config.hostname)
         };
         self.say(reply)
+    }
+
+    /// Where it is not offered it is a verb like any other that nobody knows.
+    fn submit<'a>(&mut self, submitter: Submitter) -> Option<Step<'a>> {
+        if !self.config.offer_submission || self.tls.is_none() {
+            return self.say(replies::command_error(&crate::command::CommandError::Unknown));
+        }
+        if !self.is_esmtp() || self.transaction.is_some() {
+            return self.say(replies::bad_sequence("EHLO, and no MAIL,"));
+        }
+        Some(self.ask(Decision::Submit, Step::Submit(submitter)))
     }
 
     fn mail_from<'a>(&mut self, path: ReversePath, parameters: MailParameters) -> Option<Step<'a>> {
@@ -192,6 +206,9 @@ fn keywords(config: &Config, tls: Option<&TlsInfo>) -> Vec<String> {
     }
     if tls.is_some() {
         keywords.push("REQUIRETLS".to_owned());
+    }
+    if tls.is_some() && config.offer_submission {
+        keywords.push("XSUBMIT".to_owned());
     }
     if tls.is_some() && config.offer_auth {
         keywords.push("AUTH PLAIN LOGIN".to_owned());
