@@ -129,7 +129,6 @@ def main():
                     print(error, flush=True)
                 print(f"   {time.monotonic() - start:.0f} s", flush=True)
             report.summary()
-        world.leave(prepared)
     print(f"\n{time.monotonic() - began:.0f} s in all")
     if broken:
         fail(f"these lines could not be measured: {', '.join(broken)}")
