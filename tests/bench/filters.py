@@ -12,7 +12,6 @@ import pwd
 import shutil
 import socket
 import subprocess
-import time
 
 import world
 from world import Daemon

@@ -7,7 +7,7 @@ import subprocess
 import time
 
 # A run that takes longer than this has gone wrong: a peer is stuck, or lost mail.
-PATIENCE = 90
+PATIENCE = 180
 
 
 def free_port():

@@ -84,12 +84,11 @@ def held(pids):
 
 def large(run):
     """One message as large as may be, received and relayed, while memory is looked at."""
-    octets = min(LARGE, int(LARGE * run.scale))
     with Postern(run.directory("large"), run.relay, run.sink.port, run.domain) as postern:
         processes = postern.processes()
         watched = [processes["smtpd"], processes["queue"]]
         line = b"x" * 76 + b"\r\n"
-        body = b"Subject: large\r\n\r\n" + line * (octets // len(line))
+        body = b"Subject: large\r\n\r\n" + line * (LARGE // len(line))
         before, peak, ended = held(watched), [0.0], threading.Event()
 
         def watch():

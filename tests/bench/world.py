@@ -40,12 +40,6 @@ def prepare(directory):
             over(f"/etc/{name}", directory, known.rstrip("\n") + f"\n{line}\n")
 
 
-def leave(directory):
-    """Takes away what was put over the host's files, which would keep the directory."""
-    for replacement in directory.iterdir():
-        sh("umount", os.path.realpath(pathlib.Path("/etc", replacement.name)))
-
-
 def over(path, directory, text):
     """Puts a file in front of the host's, for this namespace."""
     path = os.path.realpath(path)

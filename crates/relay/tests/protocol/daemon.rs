@@ -169,6 +169,8 @@ fn configuration(
     // A kind of its own: the daemon notices the end of a dialogue's connections only after it.
     let per_address = if kind == "narrow" { 2 } else { 100 };
     let per_hour = if strict { 2 } else { 0 };
+    // Room for a message that smtpd receives into a memory file.
+    let size = if kind == "origin" { 600_000 } else { 100_000 };
     let greylist = if strict { "[greylist]\ndelay = 2\n" } else { "" };
     let spam = if kind == "hung-spam" { silent } else { "off" };
     let virus = if kind == "dead-virus" {
@@ -207,7 +209,7 @@ content = {{ max-parts = 6, max-depth = 4 }}
 [resolver]
 address = "{dns}"
 [limits]
-max-message-size = 100000
+max-message-size = {size}
 max-recipients = 5
 max-connections-per-address = {per_address}
 messages-per-hour = {per_hour}
