@@ -41,6 +41,9 @@ pub struct Config {
     pub limits: Limits,
     /// Listening sides of smtpd, by name; the name is the provenance of what comes in there.
     pub instance: BTreeMap<String, Instance>,
+    /// Domains whose ARC seals are believed where DMARC fails (RFC 8617 section 7.2).
+    #[serde(default)]
+    pub trusted_sealers: Vec<String>,
     /// First-contact delay; absent means off.
     pub greylist: Option<Greylist>,
     /// The spam scanner.
@@ -250,6 +253,8 @@ pub enum CheckName {
     Spf,
     /// RFC 6376
     Dkim,
+    /// RFC 8617
+    Arc,
     /// RFC 7489
     Dmarc,
     /// spamd
@@ -270,6 +275,7 @@ impl CheckName {
         match self {
             Self::Spf => "spf",
             Self::Dkim => "dkim",
+            Self::Arc => "arc",
             Self::Dmarc => "dmarc",
             Self::Spam => "spam",
             Self::Virus => "virus",

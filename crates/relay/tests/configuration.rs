@@ -37,6 +37,12 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "trusted-addresses = [\"0.0.0.0/0\"]",
     ),
     ("missing-key", "relay-for = \"local-domains\"\n", ""),
+    (
+        "sealer-not-a-domain",
+        "[resolver]",
+        "trusted-sealers = [\"*.example.net\"]\n[resolver]",
+    ),
+    ("arc-without-dmarc", "\"spam\", \"virus\"", "\"arc\", \"spam\""),
     ("unknown-check", "\"spam\", \"virus\"", "\"spam\", \"viruses\""),
     (
         "open-relay",

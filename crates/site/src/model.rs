@@ -221,6 +221,8 @@ pub(crate) struct Policy {
     pub(crate) listed_peers: Vec<At<IpNet>>,
     /// Logins that may write any sender address of the site.
     pub(crate) send_as_any: Vec<At<(String, Domain)>>,
+    /// Domains whose ARC seals are believed where DMARC fails.
+    pub(crate) trusted_sealers: Vec<At<Domain>>,
     /// Seconds; none is off.
     pub(crate) greylist_delay: At<Option<u64>>,
     pub(crate) mark_score: At<f64>,
@@ -237,6 +239,7 @@ impl Default for Policy {
             messages_per_hour: At::default_value(100),
             listed_peers: Vec::new(),
             send_as_any: Vec::new(),
+            trusted_sealers: Vec::new(),
             greylist_delay: At::default_value(Some(300)),
             mark_score: At::default_value(5.0),
             reject_score: At::default_value(10.0),

@@ -325,6 +325,8 @@ fn policy(table: &mut Reader<'_, '_>) -> Option<Policy> {
     let listed = or_empty(table, "listed-peers", listed);
     let senders = table.list("send-as-any", value::mail_address);
     let senders = or_empty(table, "send-as-any", senders);
+    let sealers = table.list("trusted-sealers", value::domain);
+    let sealers = or_empty(table, "trusted-sealers", sealers);
     let delay = table.text("greylist-delay", value::delay);
     let delay = or_default(table, "greylist-delay", delay, *default.greylist_delay);
     let mark = table.decimal("mark-score");
@@ -343,6 +345,7 @@ fn policy(table: &mut Reader<'_, '_>) -> Option<Policy> {
         messages_per_hour: per_hour?,
         listed_peers: listed?,
         send_as_any: senders?,
+        trusted_sealers: sealers?,
         greylist_delay: delay?,
         mark_score: mark?,
         reject_score: reject?,

@@ -1,6 +1,7 @@
-//! Who sent it: SPF of HELO and MAIL FROM (RFC 7208), DKIM (RFC 6376), DMARC (RFC 7489), all by mail-auth.
+//! Who sent it: SPF of HELO and MAIL FROM (RFC 7208), DKIM (RFC 6376), ARC (RFC 8617, in `arc.rs`), DMARC (RFC 7489), all by
+//! mail-auth.
 //!
-//! Enters: client address, HELO, reverse-path, the message as it came. Leaves: one finding for each of the three with
+//! Enters: client address, HELO, reverse-path, the message as it came. Leaves: one finding for each of the four with
 //! its part of the Authentication-Results field (RFC 8601). Temporary errors are kept apart: whether they matter is
 //! the verdict's business.
 
@@ -16,22 +17,23 @@ use mail_auth::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::arc::{self, Chain, ChainResult};
 use super::{Facts, Observation, Seeing, Tools};
 use crate::config::CheckName;
 
 /// Signatures of one message that are verified; more is a way to make us work.
 const SIGNATURES: usize = 10;
 /// Names that the signatures list, times fields of the header: what looking up the signed fields may cost.
-const COMPARISONS: usize = 1_000_000;
+pub(super) const COMPARISONS: usize = 1_000_000;
 /// Time for SPF and for DKIM, each. Both depend on name servers of the client's choice; if they could use up the time of
 /// the whole check, DMARC, which asks the author's, would never be judged.
-const PART: Duration = Duration::from_secs(15);
+pub(super) const PART: Duration = Duration::from_secs(15);
 /// Wait for SPF where it only spares a sender a wait.
 const SOON: Duration = Duration::from_secs(5);
 /// Octets of one line of Authentication-Results; the next hop refuses lines over 998.
 const RESULT_LINE: usize = 800;
 
-/// What one of the three methods saw.
+/// What one of the methods saw.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Authenticated {
     /// The result.
@@ -45,6 +47,9 @@ pub struct Authenticated {
     pub policy: DomainPolicy,
     /// DMARC's domain, else empty.
     pub domain: String,
+    /// For DMARC that did not pass: the trusted sealer of an ARC chain who saw it pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vouched_by: Option<String>,
 }
 
 /// Result of a method, reduced to what decisions need.
@@ -90,11 +95,17 @@ impl Authenticated {
     }
 }
 
-/// The row of the table: makes the three findings, of those that the instance lists.
+/// The row of the table: makes the findings, of those that the instance lists.
 pub fn see<'a>(tools: &'a Tools, facts: Facts<'a>) -> Seeing<'a> {
     Box::pin(async move {
         let hostname = &tools.config.hostname;
-        let all = observe(&tools.authenticator, hostname, facts).await;
+        let all = observe(
+            &tools.authenticator,
+            hostname,
+            &tools.config.trusted_sealers,
+            facts,
+        )
+        .await;
         all.into_iter()
             .filter(|(name, _, _)| tools.enabled.contains(name))
             .map(|(name, seen, evidence)| (name, Observation::Authenticated(seen), evidence))
@@ -117,6 +128,7 @@ pub async fn spf_passes(authenticator: &MessageAuthenticator, hostname: &str, fa
 async fn observe(
     authenticator: &MessageAuthenticator,
     hostname: &str,
+    trusted_sealers: &[String],
     facts: Facts<'_>,
 ) -> Vec<(CheckName, Authenticated, String)> {
     let helo = spf_in_time(
@@ -140,7 +152,13 @@ async fn observe(
             None => Vec::new(),
         }
     };
-    let (helo, mail, dkim) = tokio::join!(helo, mail, dkim);
+    let chain = async {
+        match &message {
+            Some(message) => arc::observe(authenticator, message, trusted_sealers).await,
+            None => Chain::none(),
+        }
+    };
+    let (helo, mail, dkim, chain) = tokio::join!(helo, mail, dkim, chain);
     // RFC 7208 section 2.4: with a null reverse-path the HELO name stands in for MAIL FROM.
     let spf = mail.as_ref().unwrap_or(&helo);
     let mail_domain = facts
@@ -150,7 +168,7 @@ async fn observe(
     let (dmarc, ambiguous) = match &message {
         Some(message) => {
             let parameters = DmarcParameters::new(message, &dkim, mail_domain, spf);
-            let ambiguous = from_fields(message) != 1 || author_domains(&message.from) != 1;
+            let ambiguous = from_fields(message) != 1 || author_domains(&message.from).len() != 1;
             (authenticator.verify_dmarc(parameters).await, ambiguous)
         }
         None => (DmarcOutput::default(), true),
@@ -158,7 +176,8 @@ async fn observe(
     vec![
         spf_finding(hostname, facts, &helo, mail.as_ref()),
         dkim_finding(hostname, &dkim, mail_domain),
-        dmarc_finding(hostname, &dmarc, ambiguous),
+        arc_finding(&chain),
+        dmarc_finding(hostname, &dmarc, ambiguous, &chain),
     ]
 }
 
@@ -221,6 +240,7 @@ fn spf_finding(
         proves_reverse_path: mail.is_some_and(|mail| mail.result() == SpfResult::Pass),
         policy: DomainPolicy::None,
         domain: String::new(),
+        vouched_by: None,
     };
     (CheckName::Spf, seen, evidence)
 }
@@ -267,11 +287,35 @@ fn dkim_finding(
         proves_reverse_path,
         policy: DomainPolicy::None,
         domain: String::new(),
+        vouched_by: None,
     };
     (CheckName::Dkim, seen, evidence)
 }
 
-fn dmarc_finding(hostname: &str, dmarc: &DmarcOutput, ambiguous: bool) -> (CheckName, Authenticated, String) {
+fn arc_finding(chain: &Chain) -> (CheckName, Authenticated, String) {
+    let seen = Authenticated {
+        result: match chain.result {
+            ChainResult::Pass => AuthResult::Pass,
+            ChainResult::Fail => AuthResult::Fail,
+            ChainResult::Temporary => AuthResult::Temporary,
+            ChainResult::None => AuthResult::None,
+        },
+        results: chain.results.clone(),
+        proves_reverse_path: false,
+        policy: DomainPolicy::None,
+        domain: String::new(),
+        vouched_by: None,
+    };
+    (CheckName::Arc, seen, chain.evidence.clone())
+}
+
+/// A failure that a trusted sealer would excuse waits while his keys cannot be fetched.
+fn dmarc_finding(
+    hostname: &str,
+    dmarc: &DmarcOutput,
+    ambiguous: bool,
+    chain: &Chain,
+) -> (CheckName, Authenticated, String) {
     let temporary = |result: &DmarcResult| matches!(result, DmarcResult::TempError(_));
     let passed = *dmarc.spf_result() == DmarcResult::Pass || *dmarc.dkim_result() == DmarcResult::Pass;
     let undecided = temporary(dmarc.spf_result()) || temporary(dmarc.dkim_result());
@@ -281,6 +325,8 @@ fn dmarc_finding(hostname: &str, dmarc: &DmarcOutput, ambiguous: bool) -> (Check
     } else if passed {
         AuthResult::Pass
     } else if undecided {
+        AuthResult::Temporary
+    } else if published && chain.voucher.is_some() && chain.result == ChainResult::Temporary {
         AuthResult::Temporary
     } else if published {
         AuthResult::Fail
@@ -299,8 +345,9 @@ fn dmarc_finding(hostname: &str, dmarc: &DmarcOutput, ambiguous: bool) -> (Check
         proves_reverse_path: false,
         policy,
         domain: dmarc.domain().to_owned(),
+        vouched_by: chain.voucher.clone().filter(|_| result == AuthResult::Fail),
     };
-    let evidence = format!(
+    let mut evidence = format!(
         "{} policy {:?}, spf {}, dkim {}",
         dmarc.domain(),
         policy,
@@ -308,6 +355,9 @@ fn dmarc_finding(hostname: &str, dmarc: &DmarcOutput, ambiguous: bool) -> (Check
         dmarc.dkim_result()
     )
     .to_lowercase();
+    if let Some(sealer) = &seen.vouched_by {
+        evidence += &format!("; overridden by local policy: the trusted sealer {sealer} saw it pass (ARC)");
+    }
     (CheckName::Dmarc, seen, evidence)
 }
 
@@ -330,8 +380,8 @@ fn bounded_lines(parts: &str) -> String {
     lines.collect::<Vec<_>>().join("\r\n\t")
 }
 
-/// Distinct domains in From, ASCII case aside.
-fn author_domains(from: &[String]) -> usize {
+/// Distinct domains in From, in lower case.
+pub(super) fn author_domains(from: &[String]) -> Vec<String> {
     let mut domains: Vec<String> = from
         .iter()
         .filter_map(|author| author.rsplit_once('@'))
@@ -339,7 +389,7 @@ fn author_domains(from: &[String]) -> usize {
         .collect();
     domains.sort();
     domains.dedup();
-    domains.len()
+    domains
 }
 
 fn same_or_below(domain: &str, parent: &str) -> bool {

@@ -156,7 +156,7 @@ fn free_ports() -> Vec<SocketAddr> {
 }
 
 /// `default`, `strict` (greylist and hourly limit), `narrow` (two connections an address), `sasl` (AUTH at `inside`),
-/// `origin` (SPF, DKIM, DMARC), `hung-spam`, `dead-virus`, `node` (`plain` asks for the
+/// `origin` (SPF, DKIM, ARC, DMARC), `hung-spam`, `dead-virus`, `node` (`plain` asks for the
 /// certificate of a node).
 fn configuration(
     kind: &str,
@@ -178,7 +178,7 @@ fn configuration(
     };
     let checks = match kind {
         "strict" => r#"["greylist", "recipient"]"#,
-        "origin" => r#"["spf", "dkim", "dmarc", "spam", "virus"]"#,
+        "origin" => r#"["spf", "dkim", "arc", "dmarc", "spam", "virus"]"#,
         _ => r#"["content", "spam", "virus", "recipient"]"#,
     };
     let inside_authentication = if kind == "sasl" {
@@ -204,6 +204,7 @@ postmaster = "chief@example.org"
 state-directory = "state"
 runtime-directory = "run"
 content = {{ max-parts = 6, max-depth = 4 }}
+trusted-sealers = ["list.example", "forward.example", "temporary.example", "signed.example"]
 [resolver]
 address = "{dns}"
 [limits]

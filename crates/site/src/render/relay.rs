@@ -35,6 +35,7 @@ fn common(site: &Site, node: &Node) -> String {
 hostname = {hostname}
 local-domains = {domains}
 postmaster = {postmaster}
+trusted-sealers = {sealers}
 state-directory = \"/var/lib/postern\"
 runtime-directory = \"/run/postern\"
 
@@ -57,6 +58,7 @@ listed-peers = {listed}
         hostname = quoted(node.hostname()),
         domains = quoted_list(site.domains()),
         postmaster = quoted(&site.postmaster()),
+        sealers = quoted_list(site.policy.trusted_sealers.iter().map(|sealer| sealer.as_str())),
         size = *site.policy.max_message_size,
         recipients = *site.policy.max_recipients,
         listed = quoted_list(listed),
@@ -89,7 +91,7 @@ certificate = \"smtp.crt\"
 key = \"smtp.key\"
 relay-for = \"local-domains\"
 authentication = \"none\"
-checks = [\"spf\", \"dkim\", \"dmarc\", \"content\", \"spam\", \"virus\"{greylist_check}, \"recipient\"]
+checks = [\"spf\", \"dkim\", \"arc\", \"dmarc\", \"content\", \"spam\", \"virus\"{greylist_check}, \"recipient\"]
 
 [instance.inside]
 tls = \"required\"
