@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use crate::queue::config::{Dkim, MtaSts, NextHop, Queue, Route};
+use crate::queue::config::{Dkim, MtaSts, NextHop, Queue, Reports, Route};
 use crate::scan::config::Content;
 use diagnostic::Diagnostic;
 
@@ -71,6 +71,8 @@ pub struct Config {
     pub dkim: Option<Dkim>,
     /// Policies of recipient domains; absent means they are not asked for.
     pub mta_sts: Option<MtaSts>,
+    /// Aggregate reports to domains that ask for them; absent means none are sent.
+    pub reports: Option<Reports>,
     /// Directory of the file this came from; relative paths start here.
     #[serde(skip)]
     pub directory: PathBuf,

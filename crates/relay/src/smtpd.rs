@@ -26,10 +26,12 @@ use crate::checks::greylist::Greylist;
 use crate::checks::recipient::{Oracle, Verifier};
 use crate::checks::sender::Senders;
 use crate::config::{Authentication, CheckName, Config, Instance, Recipient, RecipientVia, ScannerSocket};
+use crate::deliver::dns::Dns;
 use crate::events::Events;
 use crate::handover;
 use crate::queue::config::NextHop;
 use crate::rate::Rate;
+use crate::reports::observer::Observer;
 use crate::sasl::Logins;
 use crate::table::Table;
 use admission::Admission;
@@ -54,6 +56,8 @@ struct Server {
     rate: Mutex<Rate>,
     logins: Option<Logins>,
     queue: handover::Client,
+    /// Takes what reports tell; absent where none are sent.
+    observer: Option<Observer>,
     admission: Arc<Admission>,
     /// What messages may take of it.
     memory: Memory,
@@ -166,6 +170,14 @@ fn server(
         .as_ref()
         .filter(|_| instance.authentication == Authentication::Sasl)
         .map(|sasl| Logins::new(config.directory.join(&sasl.socket), std::process::id()));
+    let observer = config.reports.as_ref().map(|_| {
+        let dns = Dns::new(config.resolver.address);
+        Observer::start(
+            dns,
+            handover::Client::new(config.handover_socket(name)),
+            events.clone(),
+        )
+    });
     Ok(Server {
         name: name.to_owned(),
         tls,
@@ -182,6 +194,7 @@ fn server(
         rate: Mutex::new(Rate::new(limits.messages_per_hour)),
         logins,
         queue: handover::Client::new(config.handover_socket(name)),
+        observer,
         admission: Admission::new(limits.max_connections, limits.max_connections_per_address),
         memory: Memory::new(
             usize::try_from(limits.message_memory)?,

@@ -245,6 +245,7 @@ mod tests {
             policy,
             domain: "x.example".into(),
             vouched_by: None,
+            report: None,
         };
         found(CheckName::Dmarc, Observation::Authenticated(seen))
     }

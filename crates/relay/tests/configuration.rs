@@ -42,6 +42,16 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "[resolver]",
         "trusted-sealers = [\"*.example.net\"]\n[resolver]",
     ),
+    (
+        "reports-from-elsewhere",
+        "[queue]",
+        "[reports]\nfrom = \"postmaster@example.com\"\n[queue]",
+    ),
+    (
+        "reports-never",
+        "[queue]",
+        "[reports]\nfrom = \"postmaster@example.org\"\ninterval = 0\n[queue]",
+    ),
     ("arc-without-dmarc", "\"spam\", \"virus\"", "\"arc\", \"spam\""),
     ("unknown-check", "\"spam\", \"virus\"", "\"spam\", \"viruses\""),
     (

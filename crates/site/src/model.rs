@@ -203,6 +203,13 @@ pub(crate) enum EncryptedArchives {
     Accept,
 }
 
+/// Whether aggregate reports go to domains that ask for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DmarcReports {
+    Daily,
+    Off,
+}
+
 /// A recipient domain whose hosts need not encrypt.
 #[derive(Debug)]
 pub(crate) struct TlsException {
@@ -229,6 +236,7 @@ pub(crate) struct Policy {
     pub(crate) reject_score: At<f64>,
     pub(crate) encrypted_archives: At<EncryptedArchives>,
     pub(crate) content: Content,
+    pub(crate) dmarc_reports: At<DmarcReports>,
 }
 
 impl Default for Policy {
@@ -245,6 +253,7 @@ impl Default for Policy {
             reject_score: At::default_value(10.0),
             encrypted_archives: At::default_value(EncryptedArchives::Refuse),
             content: Content::default(),
+            dmarc_reports: At::default_value(DmarcReports::Daily),
         }
     }
 }

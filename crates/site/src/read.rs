@@ -9,8 +9,8 @@ use toml::de::{DeTable, DeValue};
 use crate::content;
 use crate::diagnostic::{Fault, Report};
 use crate::model::{
-    At, EncryptedArchives, InboundTls, Network, OutboundTls, Policy, PrivateRoot, Protocol, Service, Site,
-    TlsException,
+    At, DmarcReports, EncryptedArchives, InboundTls, Network, OutboundTls, Policy, PrivateRoot, Protocol,
+    Service, Site, TlsException,
 };
 use crate::reader::Reader;
 use crate::value;
@@ -296,6 +296,17 @@ fn encrypted_archives(text: &str) -> Result<EncryptedArchives, Fault> {
     }
 }
 
+fn dmarc_reports(text: &str) -> Result<DmarcReports, Fault> {
+    match text {
+        "daily" => Ok(DmarcReports::Daily),
+        "off" => Ok(DmarcReports::Off),
+        _ => Err(Fault::new(
+            format!("DMARC reports cannot be sent `{text}`"),
+            "use \"daily\" (to domains that ask for them) or \"off\"",
+        )),
+    }
+}
+
 fn tls_exception(table: &mut Reader<'_, '_>) -> Option<TlsException> {
     let domain = table.required_text(
         "domain",
@@ -339,6 +350,8 @@ fn policy(table: &mut Reader<'_, '_>) -> Option<Policy> {
         Some(found) => read_section(table, "[policy.content]".into(), found, content::read),
         None => table.key_span("content").is_none().then(Default::default),
     };
+    let read = table.text("dmarc-reports", dmarc_reports);
+    let reports = or_default(table, "dmarc-reports", read, *default.dmarc_reports);
     Some(Policy {
         max_message_size: size?,
         max_recipients: recipients?,
@@ -351,5 +364,6 @@ fn policy(table: &mut Reader<'_, '_>) -> Option<Policy> {
         reject_score: reject?,
         encrypted_archives: encrypted?,
         content: content?,
+        dmarc_reports: reports?,
     })
 }

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::arc::{self, Chain, ChainResult};
 use super::{Facts, Observation, Seeing, Tools};
 use crate::config::CheckName;
+use crate::reports::Seen;
 
 /// Signatures of one message that are verified; more is a way to make us work.
 const SIGNATURES: usize = 10;
@@ -50,6 +51,9 @@ pub struct Authenticated {
     /// For DMARC that did not pass: the trusted sealer of an ARC chain who saw it pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vouched_by: Option<String>,
+    /// For DMARC where the domain asks for reports: what is to be reported.
+    #[serde(skip)]
+    pub report: Option<Box<Seen>>,
 }
 
 /// Result of a method, reduced to what decisions need.
@@ -173,11 +177,18 @@ async fn observe(
         }
         None => (DmarcOutput::default(), true),
     };
+    let mut judged = dmarc_finding(hostname, &dmarc, ambiguous, &chain);
+    if !ambiguous {
+        let vouched_by = judged.1.vouched_by.as_deref();
+        judged.1.report = Seen::new(facts, spf, mail_domain, &dkim, &dmarc, vouched_by)
+            .filter(|_| judged.1.result != AuthResult::Temporary)
+            .map(Box::new);
+    }
     vec![
         spf_finding(hostname, facts, &helo, mail.as_ref()),
         dkim_finding(hostname, &dkim, mail_domain),
         arc_finding(&chain),
-        dmarc_finding(hostname, &dmarc, ambiguous, &chain),
+        judged,
     ]
 }
 
@@ -241,6 +252,7 @@ fn spf_finding(
         policy: DomainPolicy::None,
         domain: String::new(),
         vouched_by: None,
+        report: None,
     };
     (CheckName::Spf, seen, evidence)
 }
@@ -288,6 +300,7 @@ fn dkim_finding(
         policy: DomainPolicy::None,
         domain: String::new(),
         vouched_by: None,
+        report: None,
     };
     (CheckName::Dkim, seen, evidence)
 }
@@ -305,6 +318,7 @@ fn arc_finding(chain: &Chain) -> (CheckName, Authenticated, String) {
         policy: DomainPolicy::None,
         domain: String::new(),
         vouched_by: None,
+        report: None,
     };
     (CheckName::Arc, seen, chain.evidence.clone())
 }
@@ -320,13 +334,12 @@ fn dmarc_finding(
     let passed = *dmarc.spf_result() == DmarcResult::Pass || *dmarc.dkim_result() == DmarcResult::Pass;
     let undecided = temporary(dmarc.spf_result()) || temporary(dmarc.dkim_result());
     let published = dmarc.dmarc_record().is_some();
+    let excuse_pending = chain.voucher.is_some() && chain.result == ChainResult::Temporary;
     let result = if ambiguous {
         AuthResult::Ambiguous
     } else if passed {
         AuthResult::Pass
-    } else if undecided {
-        AuthResult::Temporary
-    } else if published && chain.voucher.is_some() && chain.result == ChainResult::Temporary {
+    } else if undecided || published && excuse_pending {
         AuthResult::Temporary
     } else if published {
         AuthResult::Fail
@@ -346,6 +359,7 @@ fn dmarc_finding(
         policy,
         domain: dmarc.domain().to_owned(),
         vouched_by: chain.voucher.clone().filter(|_| result == AuthResult::Fail),
+        report: None,
     };
     let mut evidence = format!(
         "{} policy {:?}, spf {}, dkim {}",
@@ -356,7 +370,12 @@ fn dmarc_finding(
     )
     .to_lowercase();
     if let Some(sealer) = &seen.vouched_by {
-        evidence += &format!("; overridden by local policy: the trusted sealer {sealer} saw it pass (ARC)");
+        let excuse = [
+            "; overridden by local policy: the trusted sealer ",
+            sealer,
+            " saw it pass (ARC)",
+        ];
+        evidence.extend(excuse);
     }
     (CheckName::Dmarc, seen, evidence)
 }
@@ -401,46 +420,5 @@ fn same_or_below(domain: &str, parent: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn signature(names: usize) -> String {
-        let names = vec!["x"; names].join(":");
-        format!("DKIM-Signature: v=1; a=rsa-sha256; d=a.example; s=s; h={names}; bh=AAAA; b=AAAA\r\n")
-    }
-
-    #[test]
-    fn signatures_that_cost_too_much_are_not_verified() {
-        let signatures = |header: String| {
-            let message = header + "From: a@a.example\r\n\r\nx\r\n";
-            bounded(AuthenticatedMessage::parse(message.as_bytes()).unwrap())
-                .dkim_headers
-                .len()
-        };
-        assert_eq!(signatures(signature(3)), 1);
-        assert_eq!(signatures(signature(3).repeat(SIGNATURES + 1)), SIGNATURES);
-        assert_eq!(signatures(signature(2000) + &"x:\r\n".repeat(2000)), 0);
-        assert_eq!(
-            signatures(signature(3) + &signature(2000) + &"x:\r\n".repeat(2000)),
-            1
-        );
-    }
-
-    #[test]
-    fn broken_signatures_make_no_endless_field() {
-        let message = "DKIM-Signature: v=2\r\n".repeat(10_000) + "From: a@a.example\r\n\r\n";
-        let message = bounded(AuthenticatedMessage::parse(message.as_bytes()).unwrap());
-        assert_eq!(message.errors.len(), SIGNATURES);
-    }
-
-    #[test]
-    fn a_line_that_is_too_long_keeps_its_result() {
-        let long = "d".repeat(RESULT_LINE);
-        assert_eq!(
-            bounded_lines(&format!(
-                ";\r\n\tdkim=pass header.d={long} header.s=s;\r\n\tdkim=pass header.d=a.example;\r\n\tspf=none smtp.helo={long}"
-            )),
-            ";\r\n\tdkim=pass;\r\n\tdkim=pass header.d=a.example;\r\n\tspf=none"
-        );
-    }
-}
+#[path = "authentication_tests.rs"]
+mod tests;

@@ -176,11 +176,7 @@ fn configuration(
     } else {
         "off"
     };
-    let checks = match kind {
-        "strict" => r#"["greylist", "recipient"]"#,
-        "origin" => r#"["spf", "dkim", "arc", "dmarc", "spam", "virus"]"#,
-        _ => r#"["content", "spam", "virus", "recipient"]"#,
-    };
+    let checks = checks(kind);
     let inside_authentication = if kind == "sasl" {
         "authentication = \"sasl\"\nsend-as-any = [\"app@example.org\"]\n[sasl]\nsocket = \"auth.sock\""
     } else {
@@ -262,9 +258,20 @@ next-hop = "sink"
 from = ["inside"]
 domains = ["*"]
 next-hop = "sink"
+[reports]
+from = "chief@example.org"
+interval = 2
 [queue]
 retry = [1]
 "#,
         next_hop.port()
     )
+}
+
+fn checks(kind: &str) -> &'static str {
+    match kind {
+        "strict" => r#"["greylist", "recipient"]"#,
+        "origin" => r#"["spf", "dkim", "arc", "dmarc", "spam", "virus"]"#,
+        _ => r#"["content", "spam", "virus", "recipient"]"#,
+    }
 }

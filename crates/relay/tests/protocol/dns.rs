@@ -26,6 +26,10 @@ const WORLD: &[(&str, &str)] = &[
     ("watching.example", "v=spf1 -all"),
     ("_dmarc.watching.example", "v=DMARC1; p=none"),
     ("_dmarc.temporary.example", "v=DMARC1; p=reject"),
+    (
+        "_dmarc.reporting.example",
+        "v=DMARC1; p=none; rua=mailto:reports@reporting.example",
+    ),
     ("signed.example", "v=spf1 -all"),
     ("_dmarc.signed.example", "v=DMARC1; p=reject"),
 ];
@@ -77,12 +81,12 @@ impl Dns {
         let key = Ed25519Key::from_pkcs8_der(&self.key).expect("our key is one");
         let passed = DmarcOutput::new("reject.example".to_owned()).with_dkim_result(DmarcResult::Pass);
         let results = AuthenticationResults::new("signed.example").with_dmarc_result(&passed);
-        let parsed = AuthenticatedMessage::parse(message.as_bytes()).expect("a header");
+        let original = AuthenticatedMessage::parse(message.as_bytes()).expect("a header");
         let set = ArcSealer::from_key(key)
             .domain("signed.example")
             .selector("s")
             .headers(["From", "Subject"])
-            .seal(&parsed, &results, &ArcOutput::default())
+            .seal(&original, &results, &ArcOutput::default())
             .expect("it can be sealed");
         set.to_header() + message
     }
