@@ -1,9 +1,10 @@
 //! What a DMARC aggregate report is made of (RFC 7489 section 7.2; the format is that of RFC 9990).
 //!
 //! smtpd sees ([`Seen`]) and hands over in batches ([`observer`]), beside the mail and never before the client's 250; the queue,
-//! which may write and send, collects and mails (`queue/reports.rs`).
+//! which may write and send, collects and mails (`queue/reports.rs`). [`reader`] is for those that others send to us.
 
 pub mod observer;
+pub mod reader;
 
 use mail_auth::report::{
     ActionDisposition, DKIMAuthResult, PolicyOverride, PolicyOverrideReason, PolicyPublished, Record,
