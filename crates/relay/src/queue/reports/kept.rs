@@ -204,6 +204,11 @@ impl Kept {
 impl Period {
     fn add(&mut self, seen: Seen) {
         let Seen { policy, record } = seen;
+        // It will stand in header fields and file names; who publishes other names gets no reports.
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        if policy.domain.is_empty() || !policy.domain.chars().all(is_plain) {
+            return;
+        }
         let known = self.domains.contains_key(&policy.domain);
         if self.done.contains(&policy.domain) || !known && self.domains.len() + self.done.len() >= DOMAINS {
             return;

@@ -78,6 +78,11 @@ fn what_strangers_send_stays_within_bounds() {
     for index in 0..DOMAINS + 7 {
         kept.note(batch(&format!("d{index}.example"), "192.0.2.1"), DAY);
     }
+    for domain in ["", "a b.example", "a\";x=\".example", "\u{e4}.example"] {
+        let (other, _) = Kept::open(directory.path(), DAY);
+        other.note(batch(domain, "192.0.2.1"), DAY);
+        assert_eq!(other.take_due(2 * DAY + DAY / 4), [], "{domain}");
+    }
     let due = kept.take_due(2 * DAY + DAY / 4);
     assert_eq!(due.len(), DOMAINS);
     let many = due.iter().find(|due| due.domain == "many.example").unwrap();
