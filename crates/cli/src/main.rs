@@ -14,6 +14,7 @@ mod pki;
 mod policy;
 mod queue;
 mod render;
+mod reports;
 mod selftest;
 mod site;
 mod status;
@@ -60,6 +61,8 @@ enum Command {
     Policy(policy::Policy),
     /// What waits in the queue, and what becomes of it.
     Queue(queue::Queue),
+    /// Sum up the DMARC and TLS reports that others send to the addresses in our DNS records.
+    Reports(reports::Request),
     /// Try the known ways of smuggling through and relaying by an installed node, from outside.
     Selftest(selftest::Request),
     /// How this node and its queue are.
@@ -253,6 +256,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Firewall(FirewallCommand::Status { json }) => firewall::show(json),
         Command::Trace(request) => trace::show(&request),
         Command::Policy(policy) => policy::run(&policy),
+        Command::Reports(request) => reports::run(&request),
         Command::Queue(queue) => queue::run(queue),
         Command::Selftest(request) => selftest::run(&request),
         Command::Status { socket, json } => status::show(&socket, json),

@@ -174,7 +174,7 @@ fn replay(file: &Path, node: &str, journals: &[Source<'_>], json: bool) -> Resul
 }
 
 /// The one that was installed with this program, else the one that is found.
-fn relay_program() -> PathBuf {
+pub(crate) fn relay_program() -> PathBuf {
     std::env::current_exe()
         .map(|own| own.with_file_name("postern-relay"))
         .ok()

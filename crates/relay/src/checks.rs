@@ -4,6 +4,7 @@
 //! The table [`CHECKS`] is in order of phase; within a phase checks run side by side. Time limits and "no answer" are
 //! made here, once: a check that does not come back in its time has found [`Observation::NoAnswer`].
 
+mod arc;
 pub mod authentication;
 pub mod clamd;
 pub mod content;
@@ -81,7 +82,7 @@ pub struct Finding {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Observation {
-    /// SPF, DKIM or DMARC, with its part of the Authentication-Results field.
+    /// SPF, DKIM, ARC or DMARC, with its part of the Authentication-Results field.
     Authenticated(Authenticated),
     /// The spam score.
     Scored(f64),
@@ -139,7 +140,7 @@ pub struct Check {
     pub see: for<'a> fn(&'a Tools, Facts<'a>) -> Seeing<'a>,
 }
 
-/// Every check, in order of phase. SPF, DKIM and DMARC are one row, since DMARC judges by the other two.
+/// Every check, in order of phase. SPF, DKIM, ARC and DMARC are one row, since DMARC judges by the others.
 pub const CHECKS: &[Check] = &[
     Check {
         name: CheckName::Recipient,

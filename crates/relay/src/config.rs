@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use crate::queue::config::{Dkim, MtaSts, NextHop, Queue, Route};
+use crate::queue::config::{Dkim, MtaSts, NextHop, Queue, Reports, Route};
 use crate::scan::config::Content;
 use diagnostic::Diagnostic;
 
@@ -41,6 +41,9 @@ pub struct Config {
     pub limits: Limits,
     /// Listening sides of smtpd, by name; the name is the provenance of what comes in there.
     pub instance: BTreeMap<String, Instance>,
+    /// Domains whose ARC seals are believed where DMARC fails (RFC 8617 section 7.2).
+    #[serde(default)]
+    pub trusted_sealers: Vec<String>,
     /// First-contact delay; absent means off.
     pub greylist: Option<Greylist>,
     /// The spam scanner.
@@ -68,6 +71,8 @@ pub struct Config {
     pub dkim: Option<Dkim>,
     /// Policies of recipient domains; absent means they are not asked for.
     pub mta_sts: Option<MtaSts>,
+    /// Aggregate reports to domains that ask for them; absent means none are sent.
+    pub reports: Option<Reports>,
     /// Directory of the file this came from; relative paths start here.
     #[serde(skip)]
     pub directory: PathBuf,
@@ -270,6 +275,8 @@ pub enum CheckName {
     Spf,
     /// RFC 6376
     Dkim,
+    /// RFC 8617
+    Arc,
     /// RFC 7489
     Dmarc,
     /// spamd
@@ -290,6 +297,7 @@ impl CheckName {
         match self {
             Self::Spf => "spf",
             Self::Dkim => "dkim",
+            Self::Arc => "arc",
             Self::Dmarc => "dmarc",
             Self::Spam => "spam",
             Self::Virus => "virus",

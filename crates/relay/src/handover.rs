@@ -1,5 +1,6 @@
 //! The handover from smtpd to queue: one packet on a `SOCK_SEQPACKET` socket carries the envelope as JSON and, as a
-//! descriptor beside it, sealed memory that ends with the whole message; one packet comes back. `queued` comes only after
+//! descriptor beside it, sealed memory that ends with the whole message; one packet comes back. A packet without a descriptor
+//! is what smtpd saw of mail, for reports. `queued` comes only after
 //! the message is on stable storage (RFC 5321 4.2.5 and 6.1: the answer is the taking of responsibility), and only
 //! then may smtpd say 250.
 //!
@@ -17,6 +18,8 @@ use postern_sandbox::{fd, memfd, seqpacket};
 use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
+
+use crate::reports::Batch;
 
 /// Largest packet in octets: an envelope of some 400 recipients with long addresses.
 pub const MAX_PACKET: usize = fd::MAX_PACKET;
@@ -123,6 +126,8 @@ pub enum Reply {
         /// The queue's name for it.
         id: String,
     },
+    /// Observations were taken.
+    Noted,
     /// Not taken; nothing was kept.
     Refused {
         /// SMTP reply code, 4xx or 5xx.
@@ -186,7 +191,19 @@ impl Client {
         envelope: &Envelope,
         message: BorrowedFd<'_>,
     ) -> Result<Reply, HandoverError> {
-        let packet = serde_json::to_vec(envelope)?;
+        self.exchange(serde_json::to_vec(envelope)?, Some(message)).await
+    }
+
+    /// Hands over what was seen of mail, for reports; the queue keeps it if it sends any.
+    pub async fn note(&self, batch: &Batch) -> Result<(), HandoverError> {
+        self.exchange(serde_json::to_vec(batch)?, None).await.map(|_| ())
+    }
+
+    async fn exchange(
+        &self,
+        packet: Vec<u8>,
+        message: Option<BorrowedFd<'_>>,
+    ) -> Result<Reply, HandoverError> {
         if packet.len() > MAX_PACKET {
             return Err(HandoverError::TooLarge { octets: packet.len() });
         }
@@ -212,11 +229,15 @@ impl Client {
 
     /// Sends on an idle connection; one that the queue has closed meanwhile (it was restarted) is thrown away, which
     /// is safe because it took nothing.
-    async fn send(&self, packet: &[u8], message: BorrowedFd<'_>) -> Result<UnixStream, HandoverError> {
+    async fn send(
+        &self,
+        packet: &[u8],
+        message: Option<BorrowedFd<'_>>,
+    ) -> Result<UnixStream, HandoverError> {
         loop {
             let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let Some(stream) = idle else { break };
-            if send_packet(&stream, packet, Some(message)).await.is_ok() {
+            if send_packet(&stream, packet, message).await.is_ok() {
                 return Ok(stream);
             }
         }
@@ -224,7 +245,7 @@ impl Client {
             path: self.path.clone(),
             source,
         })?;
-        send_packet(&stream, packet, Some(message)).await?;
+        send_packet(&stream, packet, message).await?;
         Ok(stream)
     }
 }
@@ -287,6 +308,14 @@ pub struct Connection {
     buffer: Vec<u8>,
 }
 
+/// What a client sends.
+pub enum Incoming {
+    /// A message: a packet with a descriptor.
+    Message(Received),
+    /// What was seen of mail: a packet without one.
+    Observations(Batch),
+}
+
 /// A handover as it arrived.
 pub struct Received {
     /// The packet, checked for its shape.
@@ -300,15 +329,14 @@ pub struct Received {
 impl Connection {
     /// The next handover; `None` when the client has gone. An error says that the client does not keep to the
     /// protocol: it gets no answer, the connection is to be closed.
-    pub async fn receive(&mut self, max_octets: u64) -> io::Result<Option<Received>> {
+    pub async fn receive(&mut self, max_octets: u64) -> io::Result<Option<Incoming>> {
         let packet = receive_packet(&self.stream, &mut self.buffer).await?;
         let Some(message) = packet.fd else {
-            let gone = packet.len == 0;
-            return if gone {
-                Ok(None)
-            } else {
-                Err(io::Error::other("a handover without a message"))
-            };
+            if packet.len == 0 {
+                return Ok(None);
+            }
+            let batch = serde_json::from_slice(&self.buffer[..packet.len])?;
+            return Ok(Some(Incoming::Observations(batch)));
         };
         let envelope: Envelope = serde_json::from_slice(&self.buffer[..packet.len])?;
         let end = memfd::verify(&message, max_octets + ROOM as u64)?;
@@ -323,11 +351,11 @@ impl Connection {
         if envelope.recipients.is_empty() {
             return Err(io::Error::other("a handover without recipients"));
         }
-        Ok(Some(Received {
+        Ok(Some(Incoming::Message(Received {
             envelope,
             message,
             offset,
-        }))
+        })))
     }
 
     /// Whether the client has hung up. It says nothing before it has its answer, so there is nothing else to read.

@@ -52,6 +52,8 @@ enum Process {
         #[command(flatten)]
         file: File,
     },
+    /// Sum up DMARC and TLS reports: a message, an mbox or a report on standard input
+    Reports,
     /// Say whether the configuration is right
     CheckConfig {
         #[command(flatten)]
@@ -87,6 +89,9 @@ fn start(process: Process) -> anyhow::Result<()> {
         Process::Run { file } => postern_relay::run::main(&load(&file)?, &file.path),
         Process::Replay { file } => {
             postern_relay::replay::replay(&load(&file)?, std::io::stdin().lock(), std::io::stdout().lock())
+        }
+        Process::Reports => {
+            postern_relay::reports::reader::read(std::io::stdin().lock(), &mut std::io::stdout().lock())
         }
         Process::CheckConfig { file } => {
             load(&file)?;

@@ -22,6 +22,7 @@ pub mod priority;
 pub mod provenance;
 pub mod reasons;
 pub mod report;
+pub mod reports;
 pub mod router;
 pub mod schedule;
 pub mod store;
@@ -75,6 +76,7 @@ struct Prepared {
     config: Config,
     hops: std::collections::BTreeMap<String, hop::Hop>,
     mta_sts: outward::Policies,
+    observed: Option<reports::kept::Kept>,
     signers: Option<Signers>,
     records: Vec<DkimRecord>,
     sockets: Sockets,
@@ -93,6 +95,7 @@ pub fn main(config: Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
     let (signers, records) = signers(&config, &events)?;
     let hops = hop::prepare(&config)?;
     let mta_sts = outward::mta_sts(&config, &events)?;
+    let observed = reports::open(&config, &events)?;
     let own_user = nix::unistd::geteuid().as_raw();
     let report = policy(&config, &spool)
         .enforce()
@@ -111,6 +114,7 @@ pub fn main(config: Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
         config,
         hops,
         mta_sts,
+        observed,
         signers,
         records,
         sockets,
@@ -199,7 +203,7 @@ fn signers(config: &Config, events: &Events) -> anyhow::Result<(Option<Signers>,
     Ok((Some(Signers::new(dkim, pairs)?), records))
 }
 
-/// Files: the spool and kept policies. TCP: the resolver's port, those of next hops, and that of policies.
+/// Files: the spool, kept policies, and what is collected for reports. TCP: the resolver's port, those of next hops, and that of policies.
 fn policy(config: &Config, spool: &Path) -> Policy {
     let hops = config.next_hop.values().filter_map(|hop| match hop {
         NextHop::Smtp(smtp) => Some(smtp.port),
@@ -217,7 +221,9 @@ fn policy(config: &Config, spool: &Path) -> Policy {
         .chain(mta_sts.map(|settings| settings.port))
         .collect();
     let kept = mta_sts.map(|settings| config.state_directory.join(&settings.directory));
-    let directories = std::iter::once(spool.to_owned()).chain(kept);
+    let observed = config.reports.as_ref();
+    let observed = observed.map(|settings| config.state_directory.join(&settings.directory));
+    let directories = std::iter::once(spool.to_owned()).chain(kept).chain(observed);
     ports
         .into_iter()
         .fold(Policy::queue(directories), Policy::connect_tcp)
@@ -258,6 +264,7 @@ async fn serve(
         config,
         hops,
         mta_sts,
+        observed,
         signers,
         records,
         sockets,
@@ -283,9 +290,13 @@ async fn serve(
         manager.insert(id, live.location, live.message);
     }
     let mut manager = tokio::spawn(manager.run());
+    let mut listeners = JoinSet::new();
+    let reports = reports::Reports::new(&config, observed, worker.clone(), door.clone());
+    if let Some(reports) = &reports {
+        listeners.spawn(reports.clone().run());
+    }
     let (stop_taking, taking) = watch::channel(false);
     let mut intakes = JoinSet::new();
-    let mut listeners = JoinSet::new();
     for (provenance, socket) in sockets.handover {
         let intake = Intake {
             provenance,
@@ -293,6 +304,7 @@ async fn serve(
             manager: door.clone(),
             max_octets: config.limits.max_message_size + (1 << 20),
             postmaster: config.postmaster.clone(),
+            reports: reports.clone(),
         };
         intakes.spawn(Arc::new(intake).serve(Listener::new(socket)?, taking.clone()));
     }
@@ -335,6 +347,9 @@ async fn serve(
     }
     let _ = stop_taking.send(true);
     drain(intakes, listeners, &door, &events).await;
+    if let Some(reports) = reports {
+        reports.write().await;
+    }
     manager.await.context("the queue's manager ended by a fault")
 }
 

@@ -29,10 +29,12 @@ use crate::checks::sender::Senders;
 use crate::config::{
     Authentication, CheckName, Config, Instance, Recipient, RecipientVia, ScannerSocket, Submission,
 };
+use crate::deliver::dns::Dns;
 use crate::events::Events;
 use crate::handover;
 use crate::queue::config::NextHop;
 use crate::rate::Rate;
+use crate::reports::observer::Observer;
 use crate::sasl::{Logins, Service};
 use crate::table::Table;
 use crate::throttle::{Accounts, Origins};
@@ -65,6 +67,8 @@ struct Server {
     origins: Mutex<Origins>,
     accounts: Mutex<Accounts>,
     queue: handover::Client,
+    /// Takes what reports tell; absent where none are sent.
+    observer: Option<Observer>,
     admission: Arc<Admission>,
     /// What messages may take of it.
     memory: Memory,
@@ -205,6 +209,14 @@ fn server(
     } else {
         0
     };
+    let observer = config.reports.as_ref().map(|_| {
+        let dns = Dns::new(config.resolver.address);
+        Observer::start(
+            dns,
+            handover::Client::new(config.handover_socket(name)),
+            events.clone(),
+        )
+    });
     Ok(Server {
         name: name.to_owned(),
         tls,
@@ -224,6 +236,7 @@ fn server(
         origins: Mutex::default(),
         accounts: Mutex::default(),
         queue: handover::Client::new(config.handover_socket(name)),
+        observer,
         admission: Admission::new(
             limits.max_connections,
             limits.max_connections_per_address.saturating_add(carried),

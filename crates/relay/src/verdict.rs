@@ -167,6 +167,8 @@ fn dmarc(policy: &Policy, seen: &Authenticated, because: impl Fn(Reply) -> Refus
         // No policy covers several authors' domains, so that adding one would evade any (RFC 7489 section 6.6.1).
         (AuthResult::Ambiguous, _) => Verdict::Reject(because(replies::malformed_header())),
         (AuthResult::Pass | AuthResult::None, _) | (_, DomainPolicy::None) => Verdict::Accept,
+        // Local policy (RFC 7489 section 6.7): somebody the site trusts saw it pass before forwarding broke it.
+        (AuthResult::Fail, _) if seen.vouched_by.is_some() => Verdict::Accept,
         (AuthResult::Temporary, _) if policy.patience_over => {
             Verdict::Mark(because(replies::authentication_temporary(&seen.domain)))
         }
@@ -208,7 +210,8 @@ fn no_answer(policy: &Policy, check: CheckName, because: impl Fn(Reply) -> Refus
         CheckName::Spf | CheckName::Dkim | CheckName::Dmarc => {
             Verdict::Defer(because(replies::authentication_temporary("the sender")))
         }
-        CheckName::Greylist => Verdict::Accept,
+        // Without its result DMARC stands as it is.
+        CheckName::Greylist | CheckName::Arc => Verdict::Accept,
     }
 }
 
@@ -241,6 +244,8 @@ mod tests {
             proves_reverse_path: false,
             policy,
             domain: "x.example".into(),
+            vouched_by: None,
+            report: None,
         };
         found(CheckName::Dmarc, Observation::Authenticated(seen))
     }
@@ -366,6 +371,18 @@ mod tests {
         ] {
             let finding = found(CheckName::Content, Observation::Content(seen.clone()));
             assert_eq!(outcome(&policy(), &[finding]).0, expected, "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn a_trusted_sealer_excuses_a_failure_and_nothing_else() {
+        use AuthResult::{Ambiguous, Fail, Temporary};
+        for (result, expected) in [(Fail, "accept"), (Ambiguous, "reject"), (Temporary, "defer")] {
+            let mut finding = dmarc_saw(result, DomainPolicy::Reject);
+            if let Observation::Authenticated(seen) = &mut finding.observation {
+                seen.vouched_by = Some("list.example".into());
+            }
+            assert_eq!(outcome(&policy(), &[finding]).0, expected, "{result:?}");
         }
     }
 

@@ -37,6 +37,22 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "trusted-addresses = [\"0.0.0.0/0\"]",
     ),
     ("missing-key", "relay-for = \"local-domains\"\n", ""),
+    (
+        "sealer-not-a-domain",
+        "[resolver]",
+        "trusted-sealers = [\"*.example.net\"]\n[resolver]",
+    ),
+    (
+        "reports-from-elsewhere",
+        "[queue]",
+        "[reports]\nfrom = \"postmaster@example.com\"\n[queue]",
+    ),
+    (
+        "reports-never",
+        "[queue]",
+        "[reports]\nfrom = \"postmaster@example.org\"\ninterval = 0\n[queue]",
+    ),
+    ("arc-without-dmarc", "\"spam\", \"virus\"", "\"arc\", \"spam\""),
     ("unknown-check", "\"spam\", \"virus\"", "\"spam\", \"viruses\""),
     (
         "open-relay",

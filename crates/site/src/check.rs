@@ -25,6 +25,7 @@ pub(crate) fn site(site: &Site, report: &mut Report) {
     root(site, report);
     scores(site, report);
     senders(site, report);
+    sealers(site, report);
     services(site, report);
     tls_exceptions(site, report);
 }
@@ -108,6 +109,27 @@ fn tls_exceptions(site: &Site, report: &mut Report) {
                     *exception.domain
                 ),
                 "remove the exception: between the nodes TLS is mutual, always",
+            );
+        }
+    }
+}
+
+/// Our own domains' seals would be believed of strangers, and the gateway seals nothing.
+fn sealers(site: &Site, report: &mut Report) {
+    let mut seen = HashSet::new();
+    for sealer in &site.policy.trusted_sealers {
+        if !seen.insert(sealer.as_str()) {
+            report.add(
+                sealer.span(),
+                format!("{} is trusted twice", **sealer),
+                "keep one of the two",
+            );
+        }
+        if site.domains.iter().any(|domain| **domain == **sealer) {
+            report.add(
+                sealer.span(),
+                format!("{} is a domain of this site, which seals nothing", **sealer),
+                "name the forwarders and list servers of others that you trust, by the d= of their ARC-Seal fields",
             );
         }
     }

@@ -204,6 +204,13 @@ pub(crate) enum EncryptedArchives {
     Accept,
 }
 
+/// Whether aggregate reports go to domains that ask for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DmarcReports {
+    Daily,
+    Off,
+}
+
 /// A recipient domain whose hosts need not encrypt.
 #[derive(Debug)]
 pub(crate) struct TlsException {
@@ -229,12 +236,15 @@ pub(crate) struct Policy {
     pub(crate) listed_peers: Vec<At<IpNet>>,
     /// Logins that may write any sender address of the site.
     pub(crate) send_as_any: Vec<At<(String, Domain)>>,
+    /// Domains whose ARC seals are believed where DMARC fails.
+    pub(crate) trusted_sealers: Vec<At<Domain>>,
     /// Seconds; none is off.
     pub(crate) greylist_delay: At<Option<u64>>,
     pub(crate) mark_score: At<f64>,
     pub(crate) reject_score: At<f64>,
     pub(crate) encrypted_archives: At<EncryptedArchives>,
     pub(crate) content: Content,
+    pub(crate) dmarc_reports: At<DmarcReports>,
 }
 
 impl Default for Policy {
@@ -245,11 +255,13 @@ impl Default for Policy {
             messages_per_hour: At::default_value(100),
             listed_peers: Vec::new(),
             send_as_any: Vec::new(),
+            trusted_sealers: Vec::new(),
             greylist_delay: At::default_value(Some(300)),
             mark_score: At::default_value(5.0),
             reject_score: At::default_value(10.0),
             encrypted_archives: At::default_value(EncryptedArchives::Refuse),
             content: Content::default(),
+            dmarc_reports: At::default_value(DmarcReports::Daily),
         }
     }
 }

@@ -9,8 +9,8 @@ use toml::de::{DeTable, DeValue};
 use crate::content;
 use crate::diagnostic::{Fault, Report};
 use crate::model::{
-    At, EncryptedArchives, InboundTls, Network, Options, OutboundTls, Policy, PrivateRoot, Protocol, Service,
-    Site, TlsException,
+    At, DmarcReports, EncryptedArchives, InboundTls, Network, Options, OutboundTls, Policy, PrivateRoot,
+    Protocol, Service, Site, TlsException,
 };
 use crate::reader::Reader;
 use crate::value;
@@ -298,6 +298,17 @@ fn encrypted_archives(text: &str) -> Result<EncryptedArchives, Fault> {
     }
 }
 
+fn dmarc_reports(text: &str) -> Result<DmarcReports, Fault> {
+    match text {
+        "daily" => Ok(DmarcReports::Daily),
+        "off" => Ok(DmarcReports::Off),
+        _ => Err(Fault::new(
+            format!("DMARC reports cannot be sent `{text}`"),
+            "use \"daily\" (to domains that ask for them) or \"off\"",
+        )),
+    }
+}
+
 fn tls_exception(table: &mut Reader<'_, '_>) -> Option<TlsException> {
     let domain = table.required_text(
         "domain",
@@ -335,6 +346,8 @@ fn policy(table: &mut Reader<'_, '_>) -> Option<Policy> {
     let listed = or_empty(table, "listed-peers", listed);
     let senders = table.list("send-as-any", value::mail_address);
     let senders = or_empty(table, "send-as-any", senders);
+    let sealers = table.list("trusted-sealers", value::domain);
+    let sealers = or_empty(table, "trusted-sealers", sealers);
     let delay = table.text("greylist-delay", value::delay);
     let delay = or_default(table, "greylist-delay", delay, *default.greylist_delay);
     let mark = table.decimal("mark-score");
@@ -347,16 +360,20 @@ fn policy(table: &mut Reader<'_, '_>) -> Option<Policy> {
         Some(found) => read_section(table, "[policy.content]".into(), found, content::read),
         None => table.key_span("content").is_none().then(Default::default),
     };
+    let read = table.text("dmarc-reports", dmarc_reports);
+    let reports = or_default(table, "dmarc-reports", read, *default.dmarc_reports);
     Some(Policy {
         max_message_size: size?,
         max_recipients: recipients?,
         messages_per_hour: per_hour?,
         listed_peers: listed?,
         send_as_any: senders?,
+        trusted_sealers: sealers?,
         greylist_delay: delay?,
         mark_score: mark?,
         reject_score: reject?,
         encrypted_archives: encrypted?,
         content: content?,
+        dmarc_reports: reports?,
     })
 }

@@ -1,6 +1,7 @@
-//! Who sent it: SPF of HELO and MAIL FROM (RFC 7208), DKIM (RFC 6376), DMARC (RFC 7489), all by mail-auth.
+//! Who sent it: SPF of HELO and MAIL FROM (RFC 7208), DKIM (RFC 6376), ARC (RFC 8617, in `arc.rs`), DMARC (RFC 7489), all by
+//! mail-auth.
 //!
-//! Enters: client address, HELO, reverse-path, the message as it came. Leaves: one finding for each of the three with
+//! Enters: client address, HELO, reverse-path, the message as it came. Leaves: one finding for each of the four with
 //! its part of the Authentication-Results field (RFC 8601). Temporary errors are kept apart: whether they matter is
 //! the verdict's business.
 
@@ -16,22 +17,24 @@ use mail_auth::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::arc::{self, Chain, ChainResult};
 use super::{Facts, Observation, Seeing, Tools};
 use crate::config::CheckName;
+use crate::reports::Seen;
 
 /// Signatures of one message that are verified; more is a way to make us work.
 const SIGNATURES: usize = 10;
 /// Names that the signatures list, times fields of the header: what looking up the signed fields may cost.
-const COMPARISONS: usize = 1_000_000;
+pub(super) const COMPARISONS: usize = 1_000_000;
 /// Time for SPF and for DKIM, each. Both depend on name servers of the client's choice; if they could use up the time of
 /// the whole check, DMARC, which asks the author's, would never be judged.
-const PART: Duration = Duration::from_secs(15);
+pub(super) const PART: Duration = Duration::from_secs(15);
 /// Wait for SPF where it only spares a sender a wait.
 const SOON: Duration = Duration::from_secs(5);
 /// Octets of one line of Authentication-Results; the next hop refuses lines over 998.
 const RESULT_LINE: usize = 800;
 
-/// What one of the three methods saw.
+/// What one of the methods saw.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Authenticated {
     /// The result.
@@ -45,6 +48,12 @@ pub struct Authenticated {
     pub policy: DomainPolicy,
     /// DMARC's domain, else empty.
     pub domain: String,
+    /// For DMARC that did not pass: the trusted sealer of an ARC chain who saw it pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vouched_by: Option<String>,
+    /// For DMARC where the domain asks for reports: what is to be reported.
+    #[serde(skip)]
+    pub report: Option<Box<Seen>>,
 }
 
 /// Result of a method, reduced to what decisions need.
@@ -90,11 +99,17 @@ impl Authenticated {
     }
 }
 
-/// The row of the table: makes the three findings, of those that the instance lists.
+/// The row of the table: makes the findings, of those that the instance lists.
 pub fn see<'a>(tools: &'a Tools, facts: Facts<'a>) -> Seeing<'a> {
     Box::pin(async move {
         let hostname = &tools.config.hostname;
-        let all = observe(&tools.authenticator, hostname, facts).await;
+        let all = observe(
+            &tools.authenticator,
+            hostname,
+            &tools.config.trusted_sealers,
+            facts,
+        )
+        .await;
         all.into_iter()
             .filter(|(name, _, _)| tools.enabled.contains(name))
             .map(|(name, seen, evidence)| (name, Observation::Authenticated(seen), evidence))
@@ -117,6 +132,7 @@ pub async fn spf_passes(authenticator: &MessageAuthenticator, hostname: &str, fa
 async fn observe(
     authenticator: &MessageAuthenticator,
     hostname: &str,
+    trusted_sealers: &[String],
     facts: Facts<'_>,
 ) -> Vec<(CheckName, Authenticated, String)> {
     let helo = spf_in_time(
@@ -140,7 +156,13 @@ async fn observe(
             None => Vec::new(),
         }
     };
-    let (helo, mail, dkim) = tokio::join!(helo, mail, dkim);
+    let chain = async {
+        match &message {
+            Some(message) => arc::observe(authenticator, message, trusted_sealers).await,
+            None => Chain::none(),
+        }
+    };
+    let (helo, mail, dkim, chain) = tokio::join!(helo, mail, dkim, chain);
     // RFC 7208 section 2.4: with a null reverse-path the HELO name stands in for MAIL FROM.
     let spf = mail.as_ref().unwrap_or(&helo);
     let mail_domain = facts
@@ -150,15 +172,23 @@ async fn observe(
     let (dmarc, ambiguous) = match &message {
         Some(message) => {
             let parameters = DmarcParameters::new(message, &dkim, mail_domain, spf);
-            let ambiguous = from_fields(message) != 1 || author_domains(&message.from) != 1;
+            let ambiguous = from_fields(message) != 1 || author_domains(&message.from).len() != 1;
             (authenticator.verify_dmarc(parameters).await, ambiguous)
         }
         None => (DmarcOutput::default(), true),
     };
+    let mut judged = dmarc_finding(hostname, &dmarc, ambiguous, &chain);
+    if !ambiguous {
+        let vouched_by = judged.1.vouched_by.as_deref();
+        judged.1.report = Seen::new(facts, spf, mail_domain, &dkim, &dmarc, vouched_by)
+            .filter(|_| judged.1.result != AuthResult::Temporary)
+            .map(Box::new);
+    }
     vec![
         spf_finding(hostname, facts, &helo, mail.as_ref()),
         dkim_finding(hostname, &dkim, mail_domain),
-        dmarc_finding(hostname, &dmarc, ambiguous),
+        arc_finding(&chain),
+        judged,
     ]
 }
 
@@ -221,6 +251,8 @@ fn spf_finding(
         proves_reverse_path: mail.is_some_and(|mail| mail.result() == SpfResult::Pass),
         policy: DomainPolicy::None,
         domain: String::new(),
+        vouched_by: None,
+        report: None,
     };
     (CheckName::Spf, seen, evidence)
 }
@@ -267,20 +299,47 @@ fn dkim_finding(
         proves_reverse_path,
         policy: DomainPolicy::None,
         domain: String::new(),
+        vouched_by: None,
+        report: None,
     };
     (CheckName::Dkim, seen, evidence)
 }
 
-fn dmarc_finding(hostname: &str, dmarc: &DmarcOutput, ambiguous: bool) -> (CheckName, Authenticated, String) {
+fn arc_finding(chain: &Chain) -> (CheckName, Authenticated, String) {
+    let seen = Authenticated {
+        result: match chain.result {
+            ChainResult::Pass => AuthResult::Pass,
+            ChainResult::Fail => AuthResult::Fail,
+            ChainResult::Temporary => AuthResult::Temporary,
+            ChainResult::None => AuthResult::None,
+        },
+        results: chain.results.clone(),
+        proves_reverse_path: false,
+        policy: DomainPolicy::None,
+        domain: String::new(),
+        vouched_by: None,
+        report: None,
+    };
+    (CheckName::Arc, seen, chain.evidence.clone())
+}
+
+/// A failure that a trusted sealer would excuse waits while his keys cannot be fetched.
+fn dmarc_finding(
+    hostname: &str,
+    dmarc: &DmarcOutput,
+    ambiguous: bool,
+    chain: &Chain,
+) -> (CheckName, Authenticated, String) {
     let temporary = |result: &DmarcResult| matches!(result, DmarcResult::TempError(_));
     let passed = *dmarc.spf_result() == DmarcResult::Pass || *dmarc.dkim_result() == DmarcResult::Pass;
     let undecided = temporary(dmarc.spf_result()) || temporary(dmarc.dkim_result());
     let published = dmarc.dmarc_record().is_some();
+    let excuse_pending = chain.voucher.is_some() && chain.result == ChainResult::Temporary;
     let result = if ambiguous {
         AuthResult::Ambiguous
     } else if passed {
         AuthResult::Pass
-    } else if undecided {
+    } else if undecided || published && excuse_pending {
         AuthResult::Temporary
     } else if published {
         AuthResult::Fail
@@ -299,8 +358,10 @@ fn dmarc_finding(hostname: &str, dmarc: &DmarcOutput, ambiguous: bool) -> (Check
         proves_reverse_path: false,
         policy,
         domain: dmarc.domain().to_owned(),
+        vouched_by: chain.voucher.clone().filter(|_| result == AuthResult::Fail),
+        report: None,
     };
-    let evidence = format!(
+    let mut evidence = format!(
         "{} policy {:?}, spf {}, dkim {}",
         dmarc.domain(),
         policy,
@@ -308,6 +369,14 @@ fn dmarc_finding(hostname: &str, dmarc: &DmarcOutput, ambiguous: bool) -> (Check
         dmarc.dkim_result()
     )
     .to_lowercase();
+    if let Some(sealer) = &seen.vouched_by {
+        let excuse = [
+            "; overridden by local policy: the trusted sealer ",
+            sealer,
+            " saw it pass (ARC)",
+        ];
+        evidence.extend(excuse);
+    }
     (CheckName::Dmarc, seen, evidence)
 }
 
@@ -330,8 +399,8 @@ fn bounded_lines(parts: &str) -> String {
     lines.collect::<Vec<_>>().join("\r\n\t")
 }
 
-/// Distinct domains in From, ASCII case aside.
-fn author_domains(from: &[String]) -> usize {
+/// Distinct domains in From, in lower case.
+pub(super) fn author_domains(from: &[String]) -> Vec<String> {
     let mut domains: Vec<String> = from
         .iter()
         .filter_map(|author| author.rsplit_once('@'))
@@ -339,7 +408,7 @@ fn author_domains(from: &[String]) -> usize {
         .collect();
     domains.sort();
     domains.dedup();
-    domains.len()
+    domains
 }
 
 fn same_or_below(domain: &str, parent: &str) -> bool {
@@ -351,46 +420,5 @@ fn same_or_below(domain: &str, parent: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn signature(names: usize) -> String {
-        let names = vec!["x"; names].join(":");
-        format!("DKIM-Signature: v=1; a=rsa-sha256; d=a.example; s=s; h={names}; bh=AAAA; b=AAAA\r\n")
-    }
-
-    #[test]
-    fn signatures_that_cost_too_much_are_not_verified() {
-        let signatures = |header: String| {
-            let message = header + "From: a@a.example\r\n\r\nx\r\n";
-            bounded(AuthenticatedMessage::parse(message.as_bytes()).unwrap())
-                .dkim_headers
-                .len()
-        };
-        assert_eq!(signatures(signature(3)), 1);
-        assert_eq!(signatures(signature(3).repeat(SIGNATURES + 1)), SIGNATURES);
-        assert_eq!(signatures(signature(2000) + &"x:\r\n".repeat(2000)), 0);
-        assert_eq!(
-            signatures(signature(3) + &signature(2000) + &"x:\r\n".repeat(2000)),
-            1
-        );
-    }
-
-    #[test]
-    fn broken_signatures_make_no_endless_field() {
-        let message = "DKIM-Signature: v=2\r\n".repeat(10_000) + "From: a@a.example\r\n\r\n";
-        let message = bounded(AuthenticatedMessage::parse(message.as_bytes()).unwrap());
-        assert_eq!(message.errors.len(), SIGNATURES);
-    }
-
-    #[test]
-    fn a_line_that_is_too_long_keeps_its_result() {
-        let long = "d".repeat(RESULT_LINE);
-        assert_eq!(
-            bounded_lines(&format!(
-                ";\r\n\tdkim=pass header.d={long} header.s=s;\r\n\tdkim=pass header.d=a.example;\r\n\tspf=none smtp.helo={long}"
-            )),
-            ";\r\n\tdkim=pass;\r\n\tdkim=pass header.d=a.example;\r\n\tspf=none"
-        );
-    }
-}
+#[path = "authentication_tests.rs"]
+mod tests;

@@ -45,6 +45,19 @@ pub fn check(config: &Config) -> Result<(), Fault> {
             ),
         ));
     }
+    for sealer in &config.trusted_sealers {
+        if !sealer.contains('.')
+            || sealer
+                .chars()
+                .any(|c| c.is_whitespace() || matches!(c, '@' | '*'))
+        {
+            return Err(Fault::new(
+                &["trusted-sealers"],
+                format!("`{sealer}` is not the domain of a seal"),
+                "write the d= of its ARC-Seal fields, such as \"lists.example.net\"",
+            ));
+        }
+    }
     for (name, instance) in &config.instance {
         check_instance(config, name, instance)?;
     }
@@ -217,6 +230,13 @@ fn check_checks(config: &Config, name: &str, instance: &Instance) -> Result<(), 
             &at,
             "the check \"dmarc\" judges by the results of \"spf\" and \"dkim\"",
             "list all three",
+        ));
+    }
+    if instance.checks.contains(&CheckName::Arc) && !instance.checks.contains(&CheckName::Dmarc) {
+        return Err(Fault::new(
+            &at,
+            "the check \"arc\" only says when a failure of \"dmarc\" may be excused",
+            "list both",
         ));
     }
     if instance.checks.contains(&CheckName::Recipient)

@@ -82,6 +82,16 @@ impl Dns {
         })
     }
 
+    /// All TXT records of a name, each with its strings joined (RFC 7208 section 3.3); empty where there are none.
+    pub async fn texts(&self, name: Name) -> Result<Vec<Vec<u8>>, String> {
+        let answer = self.ask(name, RecordType::TXT).await?;
+        let texts = answer.data.iter().filter_map(|data| match data {
+            RData::TXT(text) => Some(text.txt_data.concat()),
+            _ => None,
+        });
+        Ok(texts.collect())
+    }
+
     /// UDP first, TCP where the answer was cut short.
     async fn exchange(&self, name: &Name, kind: RecordType) -> Result<DnsResponse, NetError> {
         let provider = TokioRuntimeProvider::default();

@@ -139,7 +139,7 @@ pub fn notification(
 }
 
 /// A message of our own: null reverse-path, and no notification about it (RFC 3461 6.1).
-fn own_message(
+pub(super) fn own_message(
     identity: &Identity,
     trace: &str,
     to: &str,

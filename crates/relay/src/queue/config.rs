@@ -191,6 +191,30 @@ fn default_https() -> u16 {
     443
 }
 
+/// `[reports]`: DMARC aggregate reports are sent (RFC 7489 section 7.2).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Reports {
+    /// Where observations are kept, under the state directory.
+    #[serde(default = "default_observations")]
+    pub directory: PathBuf,
+    /// Address that reports are from.
+    pub from: String,
+    /// Who reports; absent = the domain of `from`.
+    pub organization: Option<String>,
+    /// Seconds of a period; periods begin at multiples of it since 1970, those of a day at midnight UTC.
+    #[serde(default = "default_interval")]
+    pub interval: u64,
+}
+
+fn default_observations() -> PathBuf {
+    "reports".into()
+}
+
+fn default_interval() -> u64 {
+    86_400
+}
+
 /// `[dkim]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -239,11 +263,37 @@ pub fn check(config: &Config) -> Result<(), Fault> {
             "write for example retry = [60, 300, 900, 1800, 3600]",
         ));
     }
+    check_reports(config)?;
     if config.queue.concurrency_per_destination == 0 {
         return Err(Fault::new(
             &["queue", "concurrency-per-destination"],
             "with 0 connections nothing would ever be delivered",
             "write a number above 0",
+        ));
+    }
+    Ok(())
+}
+
+fn check_reports(config: &Config) -> Result<(), Fault> {
+    let Some(reports) = &config.reports else {
+        return Ok(());
+    };
+    let is_ours = reports.from.rsplit_once('@').is_some_and(|(local, domain)| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || ".!#$%&'*+-/=?^_`{|}~".contains(c);
+        !local.is_empty() && local.chars().all(plain) && is_local(config, domain)
+    });
+    if !is_ours {
+        return Err(Fault::new(
+            &["reports", "from"],
+            format!("`{}` is not an address of one of local-domains", reports.from),
+            "write one, such as the postmaster's: reports are signed as mail of its domain",
+        ));
+    }
+    if !(1..=7 * 86_400).contains(&reports.interval) {
+        return Err(Fault::new(
+            &["reports", "interval"],
+            format!("a period of {} seconds", reports.interval),
+            "write a number of seconds up to a week; 86400 is what receivers expect",
         ));
     }
     Ok(())

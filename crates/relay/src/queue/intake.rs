@@ -17,9 +17,10 @@ use super::mail;
 use super::manager::Command;
 use super::priority;
 use super::provenance::Provenance;
+use super::reports::Reports;
 use super::store::message_record;
 use crate::events::unix_millis;
-use crate::handover::{Connection, Listener, Received, Reply};
+use crate::handover::{Connection, Incoming, Listener, Received, Reply};
 use crate::spool::writer::{AppendError, Body};
 use crate::spool::{Status, StoredMessage};
 
@@ -38,6 +39,8 @@ pub struct Intake {
     pub max_octets: u64,
     /// What a bare `postmaster` stands for.
     pub postmaster: String,
+    /// Takes what smtpd saw; absent where no reports are sent.
+    pub reports: Option<Arc<Reports>>,
 }
 
 impl Intake {
@@ -75,7 +78,16 @@ impl Intake {
                 received = connection.receive(self.max_octets) => received,
             };
             let received = match received {
-                Ok(Some(received)) => received,
+                Ok(Some(Incoming::Message(received))) => received,
+                Ok(Some(Incoming::Observations(batch))) => {
+                    if let Some(reports) = &self.reports {
+                        reports.note(batch);
+                    }
+                    if connection.reply(&Reply::Noted).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
                 Ok(None) => return,
                 Err(error) => {
                     let text = format!("a handover through {} was broken off: {error}", self.provenance);

@@ -161,6 +161,8 @@ fn checks_that_are_dropped_count_no_more_and_new_ones_are_said_to_be_unknown() {
         proves_reverse_path: false,
         policy: DomainPolicy::Reject,
         domain: "x.example".into(),
+        vouched_by: None,
+        report: None,
     });
     let journal = [
         connected(0, "t1"),
@@ -207,6 +209,8 @@ fn temporary_errors_of_dns_keep_the_patience_that_was_had() {
         proves_reverse_path: false,
         policy: DomainPolicy::Reject,
         domain: "x.example".into(),
+        vouched_by: None,
+        report: None,
     });
     for was in ["mark", "defer"] {
         let journal = [check("t", "dmarc", &temporary), verdict(2, "t", was)].concat();

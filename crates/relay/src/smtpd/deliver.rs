@@ -57,6 +57,7 @@ impl Connection {
         } else {
             self.judged(&octets).await
         };
+        self.note_for_reports(&findings);
         let score = findings.iter().find_map(|finding| match finding.observation {
             Observation::Scored(score) => Some(score),
             _ => None,
@@ -86,6 +87,20 @@ impl Connection {
             return self.message_inward(sealed, size).await;
         }
         self.hand_over(self.envelope(message, proven, size), sealed).await
+    }
+
+    /// What DMARC did to the message is told to the queue, whatever the other checks say.
+    fn note_for_reports(&self, findings: &[Finding]) {
+        let Some(observer) = &self.server.observer else {
+            return;
+        };
+        for finding in findings {
+            if let Observation::Authenticated(seen) = &finding.observation
+                && let Some(seen) = &seen.report
+            {
+                observer.note((**seen).clone());
+            }
+        }
     }
 
     /// A domain for which SPF, and over it DMARC, passed is spared the greylist from now on.
@@ -310,6 +325,10 @@ impl Connection {
                 self.server.events.emit(Some(&self.trace), Some(&id), event);
                 Ok(replies::queued(&id))
             }
+            handover::Reply::Noted => Err(Denial::because(
+                replies::queue_unavailable(),
+                "the queue took the message for something else".into(),
+            )),
             handover::Reply::Refused { code, enhanced, text } => {
                 let reply = format!("{code} {enhanced} {text}");
                 Err(Denial::because(refusal_of_queue(code, &enhanced, text), reply))

@@ -156,7 +156,7 @@ fn free_ports() -> Vec<SocketAddr> {
 }
 
 /// `default`, `strict` (greylist and hourly limit), `narrow` (two connections an address), `sasl` (AUTH at `inside`),
-/// `origin` (SPF, DKIM, DMARC), `hung-spam`, `dead-virus`, `node` (`plain` asks for the
+/// `origin` (SPF, DKIM, ARC, DMARC), `hung-spam`, `dead-virus`, `node` (`plain` asks for the
 /// certificate of a node).
 fn configuration(
     kind: &str,
@@ -178,11 +178,7 @@ fn configuration(
     } else {
         "off"
     };
-    let checks = match kind {
-        "strict" => r#"["greylist", "recipient"]"#,
-        "origin" => r#"["spf", "dkim", "dmarc", "spam", "virus"]"#,
-        _ => r#"["content", "spam", "virus", "recipient"]"#,
-    };
+    let checks = checks(kind);
     let inside_authentication = if kind == "sasl" {
         "authentication = \"sasl\"\nsend-as-any = [\"app@example.org\"]\n[sasl]\nsocket = \"auth.sock\""
     } else {
@@ -206,6 +202,7 @@ postmaster = "chief@example.org"
 state-directory = "state"
 runtime-directory = "run"
 content = {{ max-parts = 6, max-depth = 4 }}
+trusted-sealers = ["list.example", "forward.example", "temporary.example", "signed.example"]
 [resolver]
 address = "{dns}"
 [limits]
@@ -263,9 +260,20 @@ next-hop = "sink"
 from = ["inside"]
 domains = ["*"]
 next-hop = "sink"
+[reports]
+from = "chief@example.org"
+interval = 2
 [queue]
 retry = [1]
 "#,
         next_hop.port()
     )
+}
+
+fn checks(kind: &str) -> &'static str {
+    match kind {
+        "strict" => r#"["greylist", "recipient"]"#,
+        "origin" => r#"["spf", "dkim", "arc", "dmarc", "spam", "virus"]"#,
+        _ => r#"["content", "spam", "virus", "recipient"]"#,
+    }
 }

@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpStream};
 use std::os::fd::AsRawFd as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -130,6 +131,17 @@ impl Player<'_> {
             "signed" => {
                 let message = self.daemon.dns.signed(&text(rest)?);
                 self.wire()?.send(message.as_bytes())
+            }
+            "sealed" => {
+                let message = self.daemon.dns.sealed(&text(rest)?);
+                self.wire()?.send(message.as_bytes())
+            }
+            "file" => {
+                let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+                    .join("../../tests/protocol")
+                    .join(rest);
+                let lines = std::fs::read_to_string(&path).map_err(|error| error.to_string())?;
+                self.wire()?.send(lines.replace('\n', "\r\n").as_bytes())
             }
             "still-signed" => {
                 let start = self.delivered.find("Received:").ok_or("no Received field")?;

@@ -4,13 +4,16 @@ use std::net::{SocketAddr, UdpSocket};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use mail_auth::arc::ArcSealer;
 use mail_auth::common::crypto::Ed25519Key;
 use mail_auth::common::headers::HeaderWriter;
 use mail_auth::dkim::DkimSigner;
 use mail_auth::hickory_resolver::proto::op::{Message, MessageType, ResponseCode};
 use mail_auth::hickory_resolver::proto::rr::rdata::TXT;
 use mail_auth::hickory_resolver::proto::rr::{RData, Record, RecordType};
-use mail_auth::{AuthenticatedMessage, DkimResult};
+use mail_auth::{
+    ArcOutput, AuthenticatedMessage, AuthenticationResults, DkimResult, DmarcOutput, DmarcResult,
+};
 
 /// Domains and what they publish. Whatever is not here does not exist; `temporary.example` fails to answer for SPF.
 const WORLD: &[(&str, &str)] = &[
@@ -23,10 +26,16 @@ const WORLD: &[(&str, &str)] = &[
     ("watching.example", "v=spf1 -all"),
     ("_dmarc.watching.example", "v=DMARC1; p=none"),
     ("_dmarc.temporary.example", "v=DMARC1; p=reject"),
+    (
+        "_dmarc.reporting.example",
+        "v=DMARC1; p=none; rua=mailto:reports@reporting.example",
+    ),
     ("signed.example", "v=spf1 -all"),
     ("_dmarc.signed.example", "v=DMARC1; p=reject"),
 ];
-const BROKEN: &str = "temporary.example";
+const BROKEN: [&str; 2] = ["temporary.example", "arc._domainkey.temporary.example"];
+/// The key of all sealers of the messages in `tests/protocol/arc`, below the name `arc`.
+const SEALERS: &str = include_str!("../../../../tests/protocol/arc/key.txt");
 
 /// The world and the key of `signed.example`.
 pub(crate) struct Dns {
@@ -67,6 +76,21 @@ impl Dns {
         signature.to_header() + message
     }
 
+    /// `message` with an ARC set of `signed.example` in front, which saw DMARC pass.
+    pub(crate) fn sealed(&self, message: &str) -> String {
+        let key = Ed25519Key::from_pkcs8_der(&self.key).expect("our key is one");
+        let passed = DmarcOutput::new("reject.example".to_owned()).with_dkim_result(DmarcResult::Pass);
+        let results = AuthenticationResults::new("signed.example").with_dmarc_result(&passed);
+        let original = AuthenticatedMessage::parse(message.as_bytes()).expect("a header");
+        let set = ArcSealer::from_key(key)
+            .domain("signed.example")
+            .selector("s")
+            .headers(["From", "Subject"])
+            .seal(&original, &results, &ArcOutput::default())
+            .expect("it can be sealed");
+        set.to_header() + message
+    }
+
     /// Whether a message that went through still has a valid signature.
     pub(crate) fn verifies(&self, message: &str) -> Result<(), String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -94,16 +118,19 @@ fn answer(packet: &[u8], dkim_record: &str) -> Option<Vec<u8>> {
     message.metadata.recursion_available = true;
     let text = match name.as_str() {
         "s._domainkey.signed.example" => Some(dkim_record),
+        name if name.starts_with("arc._domainkey.") => Some(SEALERS.trim_end()),
         _ => WORLD
             .iter()
             .find(|(owner, _)| *owner == name)
             .map(|(_, text)| *text),
     };
     message.metadata.response_code = match text {
-        _ if name == BROKEN => ResponseCode::ServFail,
+        _ if BROKEN.contains(&name.as_str()) => ResponseCode::ServFail,
         Some(text) => {
             if query.query_type() == RecordType::TXT {
-                let data = RData::TXT(TXT::new(vec![text.to_owned()]));
+                // A string has 255 octets at most (RFC 1035 section 3.3.14); a record may have several.
+                let strings = text.as_bytes().chunks(255).map(String::from_utf8_lossy);
+                let data = RData::TXT(TXT::new(strings.map(Into::into).collect()));
                 message.add_answer(Record::from_rdata(query.name().clone(), 60, data));
             }
             ResponseCode::NoError

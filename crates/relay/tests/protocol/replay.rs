@@ -7,7 +7,11 @@ use crate::daemon::Daemon;
 
 /// How many verdicts were weighed again.
 pub(crate) fn run(daemon: &Daemon) -> Result<u64, String> {
-    let journal = daemon.since(0).join("\n") + "\n";
+    let journal: String = daemon
+        .since(0)
+        .iter()
+        .map(|line| line[line.find("event {").unwrap_or(0)..].to_owned() + "\n")
+        .collect();
     let mut child = Command::new(env!("CARGO_BIN_EXE_postern-relay"))
         .args(["replay", "--config"])
         .arg(daemon.configuration())

@@ -24,7 +24,7 @@ async fn give_from(queue: &Queue, from: &str, to: &str) -> String {
         .unwrap()
     {
         handover::Reply::Queued { id } => id,
-        refused @ handover::Reply::Refused { .. } => panic!("{refused:?}"),
+        refused => panic!("{refused:?}"),
     }
 }
 

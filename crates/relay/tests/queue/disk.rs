@@ -41,7 +41,7 @@ async fn fill(queue: &Queue, message: &[u8]) -> (usize, Reply) {
     for taken in 0..100 {
         match hand_over(&client, &envelope, message).await.unwrap() {
             Reply::Queued { .. } => {}
-            refused @ Reply::Refused { .. } => return (taken, refused),
+            refused => return (taken, refused),
         }
     }
     panic!("the disk never became full");

@@ -16,6 +16,7 @@ mod notify;
 mod operator;
 mod outward;
 mod process;
+mod reports;
 mod require_tls;
 mod sessions;
 mod sink;

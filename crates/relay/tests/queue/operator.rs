@@ -49,7 +49,7 @@ async fn give(queue: &Queue, from: &str, to: &str) -> String {
         .unwrap()
     {
         handover::Reply::Queued { id } => id,
-        refused @ handover::Reply::Refused { .. } => panic!("{refused:?}"),
+        refused => panic!("{refused:?}"),
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use ipnet::IpNet;
 
 use super::{header, quoted, quoted_list};
-use crate::model::{At, EncryptedArchives, InboundTls, Node, OutboundTls, Role, Site, Zone};
+use crate::model::{At, DmarcReports, EncryptedArchives, InboundTls, Node, OutboundTls, Role, Site, Zone};
 
 pub(super) fn render(site: &Site, node: &Node) -> String {
     let mut out = header(site, node.name());
@@ -35,7 +35,7 @@ fn common(site: &Site, node: &Node) -> String {
 hostname = {hostname}
 local-domains = {domains}
 postmaster = {postmaster}
-state-directory = \"/var/lib/postern\"
+{sealers}state-directory = \"/var/lib/postern\"
 runtime-directory = \"/run/postern\"
 
 [resolver]
@@ -57,6 +57,13 @@ listed-peers = {listed}
         hostname = quoted(node.hostname()),
         domains = quoted_list(site.domains()),
         postmaster = quoted(&site.postmaster()),
+        sealers = match node.role() {
+            Role::Gateway => format!(
+                "trusted-sealers = {}\n",
+                quoted_list(site.policy.trusted_sealers.iter().map(|sealer| sealer.as_str()))
+            ),
+            Role::Internal => String::new(),
+        },
         size = *site.policy.max_message_size,
         recipients = *site.policy.max_recipients,
         listed = quoted_list(listed),
@@ -89,7 +96,7 @@ certificate = \"smtp.crt\"
 key = \"smtp.key\"
 relay-for = \"local-domains\"
 authentication = \"none\"
-checks = [\"spf\", \"dkim\", \"dmarc\", \"content\", \"spam\", \"virus\"{greylist_check}, \"recipient\"]
+checks = [\"spf\", \"dkim\", \"arc\", \"dmarc\", \"content\", \"spam\", \"virus\"{greylist_check}, \"recipient\"]
 submission = \"pass-inward\"
 
 [instance.inside]
@@ -130,7 +137,7 @@ port = 25
 directory = \"mta-sts\"
 port = 443
 
-[[route]]
+{reports}[[route]]
 from = [\"public\"]
 domains = {domains}
 next-hop = \"internal\"
@@ -158,6 +165,10 @@ domains = {domains}
             EncryptedArchives::Accept => "accept",
         },
         content = policy.content.render(),
+        reports = match *policy.dmarc_reports {
+            DmarcReports::Daily => format!("[reports]\nfrom = {}\n\n", quoted(&site.postmaster())),
+            DmarcReports::Off => String::new(),
+        },
         next_hop = mutual_hop("internal", &internal_host, &internal_name),
         selector = quoted(&site.dkim_selector),
     )
