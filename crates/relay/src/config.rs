@@ -42,6 +42,9 @@ pub struct Config {
     pub instance: BTreeMap<String, Instance>,
     /// First-contact delay; absent means off.
     pub greylist: Option<Greylist>,
+    /// What is remembered about strangers.
+    #[serde(default)]
+    pub reputation: Reputation,
     /// The spam scanner.
     pub spam: Option<Spam>,
     /// The virus scanner.
@@ -282,6 +285,22 @@ pub struct Greylist {
     pub delay: u64,
 }
 
+/// `[reputation]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Reputation {
+    /// Seconds between two snapshots of greylist and counts; at most so much is forgotten in a power cut.
+    pub snapshot_interval: u64,
+}
+
+impl Default for Reputation {
+    fn default() -> Self {
+        Self {
+            snapshot_interval: 300,
+        }
+    }
+}
+
 /// `[spam]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -459,6 +478,11 @@ impl Config {
         self.runtime_directory
             .join("queue")
             .join(format!("{instance}.sock"))
+    }
+
+    /// Where the queue keeps what instances of smtpd remember.
+    pub fn snapshots_directory(&self) -> PathBuf {
+        self.state_directory.join("reputation")
     }
 
     /// Path of the proxy's socket.

@@ -16,6 +16,7 @@ pub mod proxy;
 pub mod queue;
 pub mod rate;
 pub mod replay;
+pub mod reputation;
 pub mod resolver;
 pub mod run;
 pub mod sasl;

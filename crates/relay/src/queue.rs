@@ -24,6 +24,7 @@ pub mod reasons;
 pub mod report;
 pub mod router;
 pub mod schedule;
+pub mod snapshots;
 pub mod store;
 
 use std::collections::BTreeSet;
@@ -55,6 +56,7 @@ use intake::Intake;
 use job::Worker;
 use manager::{Command, Manager};
 use provenance::Provenance;
+use snapshots::Snapshots;
 use store::Store;
 
 /// Name of the control socket's descriptor.
@@ -77,6 +79,7 @@ struct Prepared {
     mta_sts: outward::Policies,
     signers: Option<Signers>,
     records: Vec<DkimRecord>,
+    snapshots: Snapshots,
     sockets: Sockets,
     /// The user as which the process runs.
     own_user: u32,
@@ -93,6 +96,7 @@ pub fn main(config: Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
     let (signers, records) = signers(&config, &events)?;
     let hops = hop::prepare(&config)?;
     let mta_sts = outward::mta_sts(&config, &events)?;
+    let snapshots = Snapshots::open(&config.snapshots_directory(), events.clone())?;
     let own_user = nix::unistd::geteuid().as_raw();
     let report = policy(&config, &spool)
         .enforce()
@@ -113,6 +117,7 @@ pub fn main(config: Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
         mta_sts,
         signers,
         records,
+        snapshots,
         sockets,
         own_user,
         _lock: lock,
@@ -199,7 +204,7 @@ fn signers(config: &Config, events: &Events) -> anyhow::Result<(Option<Signers>,
     Ok((Some(Signers::new(dkim, pairs)?), records))
 }
 
-/// Files: the spool and kept policies. TCP: the resolver's port, those of next hops, and that of policies.
+/// Files: the spool, snapshots and kept policies. TCP: the resolver's port, those of next hops, and that of policies.
 fn policy(config: &Config, spool: &Path) -> Policy {
     let hops = config.next_hop.values().filter_map(|hop| match hop {
         NextHop::Smtp(smtp) => Some(smtp.port),
@@ -217,7 +222,8 @@ fn policy(config: &Config, spool: &Path) -> Policy {
         .chain(mta_sts.map(|settings| settings.port))
         .collect();
     let kept = mta_sts.map(|settings| config.state_directory.join(&settings.directory));
-    let directories = std::iter::once(spool.to_owned()).chain(kept);
+    let directories = [spool.to_owned(), config.snapshots_directory()];
+    let directories = directories.into_iter().chain(kept);
     ports
         .into_iter()
         .fold(Policy::queue(directories), Policy::connect_tcp)
@@ -260,10 +266,12 @@ async fn serve(
         mta_sts,
         signers,
         records,
+        snapshots,
         sockets,
         own_user,
         _lock,
     } = prepared;
+    let snapshots = Arc::new(snapshots);
     let identity = Identity {
         hostname: config.hostname.clone(),
         postmaster: config.postmaster.clone(),
@@ -291,6 +299,7 @@ async fn serve(
             provenance,
             worker: worker.clone(),
             manager: door.clone(),
+            snapshots: snapshots.clone(),
             max_octets: config.limits.max_message_size + (1 << 20),
             postmaster: config.postmaster.clone(),
         };

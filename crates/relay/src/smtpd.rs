@@ -22,14 +22,14 @@ use rustls::ServerConfig;
 use tokio::sync::Semaphore;
 
 use crate::checks::Tools;
-use crate::checks::greylist::Greylist;
 use crate::checks::recipient::{Oracle, Verifier};
 use crate::checks::sender::Senders;
 use crate::config::{Authentication, CheckName, Config, Instance, Recipient, RecipientVia, ScannerSocket};
 use crate::events::Events;
 use crate::handover;
 use crate::queue::config::NextHop;
-use crate::rate::Rate;
+use crate::reputation::Reputation;
+use crate::reputation::keeper::Keeper;
 use crate::sasl::Logins;
 use crate::table::Table;
 use admission::Admission;
@@ -51,7 +51,6 @@ struct Server {
     tls: Option<Arc<ServerConfig>>,
     events: Events,
     tools: Tools,
-    rate: Mutex<Rate>,
     logins: Option<Logins>,
     queue: handover::Client,
     admission: Arc<Admission>,
@@ -160,7 +159,7 @@ fn server(
         .greylist
         .as_ref()
         .filter(|_| instance.checks.contains(&CheckName::Greylist))
-        .map(|greylist| Mutex::new(Greylist::new(Duration::from_secs(greylist.delay))));
+        .map(|greylist| Duration::from_secs(greylist.delay));
     let logins = config
         .sasl
         .as_ref()
@@ -176,10 +175,10 @@ fn server(
             authenticator,
             verifier,
             greylist,
+            reputation: Arc::new(Reputation::new()),
             senders: Senders::default(),
             scans: Semaphore::new(SCANS_AT_A_TIME),
         },
-        rate: Mutex::new(Rate::new(limits.messages_per_hour)),
         logins,
         queue: handover::Client::new(config.handover_socket(name)),
         admission: Admission::new(limits.max_connections, limits.max_connections_per_address),
@@ -247,6 +246,17 @@ impl Server {
                 self.name
             ));
         }
+    }
+
+    /// What is known of strangers from before, where strangers come in here; who keeps it from now on.
+    async fn recall(&self) -> Option<Keeper> {
+        if self.instance.authentication != Authentication::None {
+            return None;
+        }
+        let socket = self.config.handover_socket(&self.name);
+        let mut keeper = Keeper::new(socket, Arc::clone(&self.tools.reputation), self.events.clone());
+        keeper.start().await;
+        Some(keeper)
     }
 
     fn started(&self) {

@@ -208,7 +208,7 @@ impl Connection {
                 self.session.authentication(decision);
             }
             Step::Mail(mail) => {
-                let decision = self.may_send(&mail);
+                let decision = self.may_send(&mail).await;
                 let decision = self.tell("mail", Vec::new(), decision);
                 self.session.mail(decision);
             }
