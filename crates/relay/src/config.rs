@@ -45,6 +45,8 @@ pub struct Config {
     /// What is remembered about strangers.
     #[serde(default)]
     pub reputation: Reputation,
+    /// What several gateways remember together; absent means that each remembers for itself.
+    pub shared_state: Option<SharedState>,
     /// The spam scanner.
     pub spam: Option<Spam>,
     /// The virus scanner.
@@ -299,6 +301,26 @@ impl Default for Reputation {
             snapshot_interval: 300,
         }
     }
+}
+
+/// `[shared-state]`: a Valkey server, asked by the proxy process.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SharedState {
+    /// Address and port; always TLS.
+    pub address: SocketAddr,
+    /// The name that its certificate must carry.
+    pub server_name: String,
+    /// PEM of the authority that is believed.
+    pub ca: PathBuf,
+    /// PEM chain shown to the server.
+    pub certificate: PathBuf,
+    /// PEM key of that chain.
+    pub key: PathBuf,
+    /// User of the server's access list.
+    pub user: String,
+    /// File that holds the password on its first line.
+    pub password: PathBuf,
 }
 
 /// `[spam]`

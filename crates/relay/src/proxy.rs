@@ -1,10 +1,12 @@
-//! The proxy process: the only one in the DMZ that asks the inside whether a mailbox exists.
+//! The proxy process: the only one in the DMZ that asks the inside whether a mailbox exists, and the only one that asks
+//! the host of the shared state, where there is one (`remembered`).
 //!
 //! Enters: one packet `{"recipient":"…"}` on a `SOCK_SEQPACKET` socket, from smtpd. Leaves: one packet, `"exists"`,
 //! `"unknown"`, `"full"`, or `{"unavailable":"why"}`. In between: MAIL FROM:<>, RCPT TO, RSET at the next hop over mutual
 //! TLS, on connections that are kept for a while. It listens to no network and carries no message.
 
 mod link;
+mod remembered;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -22,6 +24,7 @@ use tokio::sync::Semaphore;
 use crate::checks::recipient::{Existence, VerifyError};
 use crate::config::Config;
 use crate::events::Events;
+use crate::reputation::valkey::Valkey;
 pub use link::ask_lmtp;
 use link::{Hop, Link};
 
@@ -50,19 +53,24 @@ enum Answer {
 pub fn main(config: &Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
     let events = Events::stdout("proxy");
     let hop = Hop::new(config)?;
+    let remembered = remembered::settings(config)?;
     let socket = passed
         .into_iter()
         .find(|inherited| inherited.name == DESCRIPTOR)
         .with_context(|| format!("no socket named {DESCRIPTOR:?} was passed; start the process by its socket unit, or use `run`"))?;
-    let report = Policy::proxy()
-        .connect_tcp(hop.port())
-        .enforce()
-        .context("the sandbox does not stand")?;
+    let policy = Policy::proxy().connect_tcp(hop.port());
+    let report = match &remembered {
+        Some(settings) => policy.connect_tcp(settings.address.port()),
+        None => policy,
+    }
+    .enforce()
+    .context("the sandbox does not stand")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()?;
     runtime.block_on(async {
+        let remembered = remembered::start(remembered).await;
         events.emit(
             None,
             None,
@@ -71,16 +79,22 @@ pub fn main(config: &Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
             },
         );
         crate::service::ready(&report.to_string());
-        serve(socket.fd, Arc::new(hop), &events).await
+        serve(socket.fd, Arc::new(hop), remembered, &events).await
     })
 }
 
-async fn serve(socket: OwnedFd, hop: Arc<Hop>, events: &Events) -> anyhow::Result<()> {
+async fn serve(
+    socket: OwnedFd,
+    hop: Arc<Hop>,
+    remembered: Option<Valkey>,
+    events: &Events,
+) -> anyhow::Result<()> {
     let listener = Listener::new(socket).context("the passed socket cannot be served")?;
     let pool = Arc::new(Pool {
         hop,
         idle: Mutex::new(Vec::new()),
         asking: Semaphore::new(AT_A_TIME),
+        remembered,
     });
     let clients = Arc::new(Semaphore::new(CLIENTS));
     let mut stop = crate::service::stop_signal()?;
@@ -119,6 +133,10 @@ async fn answer_all(stream: &Connection, pool: &Pool) -> io::Result<()> {
         if packet.len == 0 {
             return Ok(());
         }
+        if let Some(reply) = remembered::answer(pool.remembered.as_ref(), &buffer[..packet.len]).await {
+            stream.send(&serde_json::to_vec(&reply)?, None).await?;
+            continue;
+        }
         let answer = match serde_json::from_slice::<Question>(&buffer[..packet.len]) {
             Ok(question) => match pool.ask(&question.recipient).await {
                 Ok(existence) => Answer::Known(existence),
@@ -135,6 +153,8 @@ struct Pool {
     hop: Arc<Hop>,
     idle: Mutex<Vec<Link>>,
     asking: Semaphore,
+    /// What gateways remember together.
+    remembered: Option<Valkey>,
 }
 
 impl Pool {

@@ -7,7 +7,9 @@
 pub mod hourly;
 pub mod keeper;
 pub mod local;
+pub mod shared;
 pub mod snapshot;
+pub mod valkey;
 
 use std::fmt::Write as _;
 use std::future::Future;
@@ -18,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::events::unix_millis;
 use local::Local;
+use shared::Shared;
 
 /// How long a triplet that has not come back is remembered (RFC 6647 section 5: at least hours).
 pub const RETRY_WINDOW: Duration = Duration::from_hours(2 * 24);
@@ -162,10 +165,10 @@ pub trait Backend {
     ) -> impl Future<Output = Result<Answer, Unavailable>> + Send;
 }
 
-/// What an instance of smtpd asks.
-#[derive(Debug)]
+/// What an instance of smtpd asks: its own memory, and where the site has one, that of all gateways.
 pub struct Reputation {
     local: Local,
+    shared: Option<Shared>,
 }
 
 impl Reputation {
@@ -173,13 +176,44 @@ impl Reputation {
     pub fn new() -> Self {
         Self {
             local: Local::new(local::ENTRIES),
+            shared: None,
         }
     }
 
+    /// Also asks `shared`, whose answer counts. The own memory learns alongside, for when it is alone.
+    #[must_use]
+    pub fn sharing(mut self, shared: Option<Shared>) -> Self {
+        self.shared = shared;
+        self
+    }
+
     /// The answer now. There always is one.
-    #[allow(clippy::unused_async, reason = "other back ends answer over a socket")]
     pub async fn ask(&self, question: Question) -> Answer {
-        self.local.answer(&question, unix_millis(SystemTime::now()))
+        let now = unix_millis(SystemTime::now());
+        let own = self.local.answer(&question, now);
+        let Some(shared) = &self.shared else {
+            return own;
+        };
+        let Ok(theirs) = shared.ask(question).await else {
+            return own;
+        };
+        let (Question::Knows { triplet } | Question::See { triplet, .. }) = question else {
+            return theirs;
+        };
+        // Whoever has waited, at whichever of the two, has waited.
+        match (own, theirs) {
+            (Answer::Yes, Answer::No | Answer::Wait(_)) => {
+                // If it is lost on the way, the next question says it again.
+                let _ = shared.ask(Question::Learn { triplet }).await;
+                Answer::Yes
+            }
+            (_, Answer::Yes) => {
+                self.local.answer(&Question::Learn { triplet }, now);
+                Answer::Yes
+            }
+            (Answer::Wait(own), Answer::Wait(theirs)) => Answer::Wait(own.min(theirs)),
+            (_, theirs) => theirs,
+        }
     }
 
     /// What this process remembers itself.

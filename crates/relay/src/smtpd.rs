@@ -30,6 +30,7 @@ use crate::handover;
 use crate::queue::config::NextHop;
 use crate::reputation::Reputation;
 use crate::reputation::keeper::Keeper;
+use crate::reputation::shared::Shared;
 use crate::sasl::Logins;
 use crate::table::Table;
 use admission::Admission;
@@ -165,6 +166,10 @@ fn server(
         .as_ref()
         .filter(|_| instance.authentication == Authentication::Sasl)
         .map(|sasl| Logins::new(config.directory.join(&sasl.socket), std::process::id()));
+    let shared = config
+        .shared_state
+        .as_ref()
+        .map(|_| Shared::new(config.proxy_socket(), events.clone()));
     Ok(Server {
         name: name.to_owned(),
         tls,
@@ -175,7 +180,7 @@ fn server(
             authenticator,
             verifier,
             greylist,
-            reputation: Arc::new(Reputation::new()),
+            reputation: Arc::new(Reputation::new().sharing(shared)),
             senders: Senders::default(),
             scans: Semaphore::new(SCANS_AT_A_TIME),
         },

@@ -9,7 +9,7 @@ use crate::model::{At, Site, Zone};
 /// One row: what `from` may open at `to`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// `firewall 1`, `firewall 2` or `inside`.
+    /// `firewall 1`, `firewall 2`, `inside`, or the name of an option.
     pub boundary: &'static str,
     /// Who opens the connection, with the site's addresses.
     pub from: String,
@@ -28,7 +28,7 @@ pub struct NamedOption {
     pub opens: &'static str,
 }
 
-/// All options. This version can switch none of them on: the rule sets have no rows for them.
+/// All options. This version can switch on `dmz-state`; for the others the rule sets have no rows.
 pub const OPTIONS: [NamedOption; 5] = [
     NamedOption {
         name: "time.ntp",
@@ -96,6 +96,11 @@ pub fn matrix(site: &Site) -> Vec<Row> {
             "tcp/25",
         ));
     }
+    if let Some(state) = &site.state {
+        let to = format!("state host {}", *state.address);
+        let allowed = format!("tcp/{} (TLS)", *state.port);
+        rows.push(row("dmz-state", &gateway_dmz, &to, &allowed));
+    }
     rows.push(row("firewall 2", &dmz, "rest of internal", "nothing, either way"));
     rows.push(row(
         "inside",
@@ -157,7 +162,9 @@ pub fn matrix_text(site: &Site) -> String {
     }
     out += "\nOptions\n";
     for option in OPTIONS {
-        let _ = writeln!(out, "{:<12} off  would open {}", option.name, option.opens);
+        let on = option.name == "dmz-state" && site.state.is_some();
+        let state = if on { "on   opens" } else { "off  would open" };
+        let _ = writeln!(out, "{:<12} {state} {}", option.name, option.opens);
     }
     for address in &site.network.reserved {
         let _ = writeln!(out, "\nReserved and dark: {}", **address);

@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 use crate::diagnostic::{Fault, Report};
 use crate::model::{
     At, EncryptedArchives, InboundTls, Network, OutboundTls, Policy, PrivateRoot, Protocol, Service, Site,
-    TlsException,
+    StateHost, TlsException,
 };
 use crate::reader::Reader;
 use crate::value;
@@ -35,6 +35,7 @@ pub(crate) fn site(text: &str, report: &mut Report) -> Option<Site> {
     let tls = optional_section(&mut root, "tls", tls);
     let exceptions = list_of_sections(&mut root, "tls-exception", tls_exception);
     let policy = optional_section(&mut root, "policy", policy);
+    let state = optional_section(&mut root, "dmz-state", state_host);
     root.finish();
 
     let identity = identity?;
@@ -52,6 +53,7 @@ pub(crate) fn site(text: &str, report: &mut Report) -> Option<Site> {
         outbound_tls,
         tls_exceptions: exceptions?,
         policy: policy?.unwrap_or_default(),
+        state: state?,
     })
 }
 
@@ -220,6 +222,29 @@ fn service(table: &mut Reader<'_, '_>) -> Option<Service> {
         address: address?,
         protocol: *protocol?,
         port: port?,
+    })
+}
+
+fn state_host(table: &mut Reader<'_, '_>) -> Option<StateHost> {
+    let address = table.required_text(
+        "address",
+        "add the address of the Valkey host, such as address = \"10.200.9.20\"",
+        value::address,
+    );
+    let hostname = table.required_text(
+        "hostname",
+        "add the name that its certificate carries, such as hostname = \"state.example.org\"",
+        value::domain,
+    );
+    let port = table.integer("port", 1..65_536);
+    let port = or_default(table, "port", port, 6379);
+    let user = table.text("user", value::label);
+    let user = or_default(table, "user", user, "postern".to_owned());
+    Some(StateHost {
+        address: address?,
+        port: port?,
+        hostname: hostname?,
+        user: user?,
     })
 }
 

@@ -3,3 +3,5 @@
 mod conformance;
 mod node;
 mod restart;
+mod server;
+mod shared;

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::header;
-use crate::model::{Node, Site, Zone};
+use crate::model::{Node, Role, Site, Zone};
 
 pub(super) fn render(site: &Site, node: &Node) -> String {
     let mut out = header(site, node.name());
@@ -42,6 +42,16 @@ pub(super) fn render(site: &Site, node: &Node) -> String {
         "internal_net",
         &site.network.internal.iter().map(|n| **n).collect::<Vec<_>>(),
     );
+    if let Some(state) = &site.state
+        && node.role() == Role::Gateway
+    {
+        let set = if state.address.is_ipv4() {
+            "state4"
+        } else {
+            "state6"
+        };
+        add(&mut out, set, &[format!("{} . {}", *state.address, *state.port)]);
+    }
     for (set, v4) in [("services4", true), ("services6", false)] {
         let family = site
             .services
