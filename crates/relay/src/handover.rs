@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::metrics::Series;
 use crate::reputation::snapshot::MAX_OCTETS;
 
 /// Largest packet in octets: an envelope of some 400 recipients with long addresses.
@@ -295,6 +296,8 @@ pub enum Asked {
     Keep(OwnedFd),
     /// To have it back.
     Recall,
+    /// To tell its figures.
+    Figures(Vec<Series>),
 }
 
 /// A handover as it arrived.
@@ -316,6 +319,7 @@ impl Connection {
                 memfd::verify(memory, MAX_OCTETS)?;
                 return Ok(packet.fd.map(Asked::Keep));
             }
+            (Ok(kept::Ask::Figures(series)), None) => return Ok(Some(Asked::Figures(series))),
             _ => {}
         }
         let Some(message) = packet.fd else {

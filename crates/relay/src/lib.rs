@@ -12,6 +12,7 @@ pub mod dkim;
 pub mod dsn;
 pub mod events;
 pub mod handover;
+pub mod metrics;
 pub mod proxy;
 pub mod queue;
 pub mod rate;

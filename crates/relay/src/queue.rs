@@ -10,6 +10,7 @@ pub mod config;
 pub mod control;
 pub mod entry;
 pub mod fair;
+pub mod figures;
 pub mod health;
 pub mod intake;
 pub mod job;
@@ -52,6 +53,7 @@ use crate::spool::recovery::Recovered;
 use bounce::Identity;
 use config::{LmtpSocket, NextHop};
 use control::Control;
+use figures::Figures;
 use intake::Intake;
 use job::Worker;
 use manager::{Command, Manager};
@@ -272,6 +274,7 @@ async fn serve(
         _lock,
     } = prepared;
     let snapshots = Arc::new(snapshots);
+    let figures = Arc::new(Figures::new(events.meter().clone()));
     let identity = Identity {
         hostname: config.hostname.clone(),
         postmaster: config.postmaster.clone(),
@@ -299,6 +302,7 @@ async fn serve(
             provenance,
             worker: worker.clone(),
             manager: door.clone(),
+            figures: figures.clone(),
             snapshots: snapshots.clone(),
             max_octets: config.limits.max_message_size + (1 << 20),
             postmaster: config.postmaster.clone(),
@@ -316,6 +320,7 @@ async fn serve(
             node: config.hostname,
             role,
             records,
+            figures,
             worker: worker.clone(),
             manager: door.clone(),
             own_user,

@@ -7,6 +7,7 @@ mod admission;
 mod body;
 mod connection;
 mod deliver;
+mod figures;
 mod headers;
 mod permit;
 

@@ -1,5 +1,5 @@
 //! What an instance gives the queue to keep besides mail, over its handover socket: the snapshot of its reputation
-//! tables, since smtpd has no files. Only the instance that owns the socket can read or replace what it gave.
+//! tables, since smtpd has no files, and its figures, since nobody may connect to it. Only the instance that owns the socket can read or replace what it gave.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,25 +8,28 @@ use std::path::Path;
 use postern_sandbox::packet::Connection;
 use serde::{Deserialize, Serialize};
 
+use crate::metrics::Series;
 use crate::reputation::snapshot::MAX_OCTETS;
 
 const ANSWER: usize = 4096;
 
 /// What is asked, one packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ask {
     /// Keep the sealed memory beside this packet, in place of what was kept before.
     Keep,
     /// Give back what is kept.
     Recall,
+    /// The instance's figures as they are now.
+    Figures(Vec<Series>),
 }
 
 /// What is answered, one packet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
-    /// It is on stable storage.
+    /// It is on stable storage; figures are in memory.
     Kept,
     /// It is in the sealed memory beside this packet.
     Recalled,
@@ -48,6 +51,14 @@ impl Client {
     /// Has `snapshot` kept; it is on stable storage when this returns.
     pub async fn keep(&self, snapshot: &OwnedFd) -> io::Result<()> {
         match self.ask(Ask::Keep, Some(snapshot.as_fd())).await? {
+            (Answer::Kept, _) => Ok(()),
+            (answer, _) => Err(unexpected(answer)),
+        }
+    }
+
+    /// Gives the instance's figures.
+    pub async fn report(&self, series: Vec<Series>) -> io::Result<()> {
+        match self.ask(Ask::Figures(series), None).await? {
             (Answer::Kept, _) => Ok(()),
             (answer, _) => Err(unexpected(answer)),
         }

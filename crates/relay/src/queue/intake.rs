@@ -12,6 +12,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::figures::Figures;
 use super::job::{Queued, Worker};
 use super::mail;
 use super::manager::Command;
@@ -37,6 +38,8 @@ pub struct Intake {
     pub worker: Arc<Worker>,
     /// Who delivers it.
     pub manager: UnboundedSender<Command>,
+    /// What instances count.
+    pub figures: Arc<Figures>,
     /// What instances give to keep besides mail.
     pub snapshots: Arc<Snapshots>,
     /// Larger messages are refused; smtpd has said so before.
@@ -87,6 +90,13 @@ impl Intake {
             };
             let received = match received {
                 Ok(Some(Asked::Message(received))) => *received,
+                Ok(Some(Asked::Figures(series))) => {
+                    let answer = self.figures.put(self.provenance, series);
+                    if connection.answer(&answer, None).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
                 Ok(Some(asked)) => {
                     keeps = true;
                     if self

@@ -61,7 +61,7 @@ impl Snapshots {
         let answered = tokio::task::spawn_blocking(move || match asked {
             Asked::Keep(memory) => (snapshots.keep(instance, memory), None),
             Asked::Recall => snapshots.recall(instance),
-            Asked::Message(_) => (Answer::Failed("a message is not kept here".into()), None),
+            Asked::Message(_) | Asked::Figures(_) => (Answer::Failed("it is not kept here".into()), None),
         });
         let (answer, memory) = answered.await.map_err(io::Error::other)?;
         connection.answer(&answer, memory).await

@@ -39,6 +39,7 @@ pub(super) async fn serve(server: Arc<Server>, ports: Vec<Port>, sandbox: &str) 
             stopped.clone(),
         )));
     }
+    let reporting = tokio::spawn(super::figures::report(Arc::clone(&server)));
     server.started();
     crate::service::ready(sandbox);
     stop.wait().await;
@@ -50,6 +51,7 @@ pub(super) async fn serve(server: Arc<Server>, ports: Vec<Port>, sandbox: &str) 
             reason: "asked to".into(),
         },
     );
+    reporting.abort();
     stopping.send_replace(true);
     for listener in listeners {
         let _ = listener.await;
