@@ -39,6 +39,7 @@ let
     smtp-cert = cfg.credentials.smtpCertificate;
     smtp-key = cfg.credentials.smtpKey;
     users = cfg.credentials.users;
+    "dmz-state.password" = cfg.credentials.dmzStatePassword;
   });
 in
 {
@@ -86,6 +87,11 @@ in
         type = types.nullOr secret;
         default = null;
         description = "The key of {option}`services.postern.credentials.smtpCertificate` (PEM).";
+      };
+      dmzStatePassword = mkOption {
+        type = types.nullOr secret;
+        default = null;
+        description = "Password of the gateways' user at the host of `[dmz-state]`. Only for gateways, where the site names that host.";
       };
       users = mkOption {
         type = types.nullOr secret;

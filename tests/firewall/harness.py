@@ -15,6 +15,9 @@ SITES = {
     "ipv6": pathlib.Path(__file__).resolve().parent / "site-ipv6.toml",
 }
 
+# The IPv6 site with option dmz-state: the host of rows.py's "rest of the DMZ", by either family.
+STATE_SITES = {4: "10.200.9.50", 6: "2001:db8:9::50"}
+
 
 class Results:
     def __init__(self):

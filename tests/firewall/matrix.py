@@ -18,7 +18,7 @@ import time
 import conversations
 import reloads
 import rows
-from harness import SITES, Bench, Results
+from harness import SITES, STATE_SITES, Bench, Results
 from listing import rules
 from packets import sweep_packets
 from rows import everything, first_firewall
@@ -81,6 +81,22 @@ def servants(results, bench):
         report(results, "servants", probes, bench.faults(probes, lambda p: p.passes))
 
 
+def dmz_state(results, bench):
+    for family in (4, 6):
+        bench.load_both(f"state{family}")
+        probes = list(rows.state_probes(family))
+        report(results, "option dmz-state", probes, bench.faults(probes, lambda p: p.passes))
+        probes = everything(family)
+        faults = bench.faults(probes, lambda p: p.passes)
+        results.check(f"with option dmz-state the same {len(probes)} IPv{family} packets have the same outcome",
+                      [f"{pair}: {text}" for pair, found in faults.items() for text in found])
+        bench.load_both()
+        probes = list(rows.state_probes(family))
+        faults = bench.faults(probes, lambda _: False)
+        results.check(f"without option dmz-state none of these {len(probes)} IPv{family} packets passes",
+                      [f"{pair}: {text}" for pair, found in faults.items() for text in found])
+
+
 def sweep(results, bench):
     """All TCP ports from everywhere to everywhere: what arrives is the row's ports and no other."""
     bench.load_both()
@@ -103,13 +119,18 @@ def sweep(results, bench):
 
 
 PHASES = [
-    without_rules, matrix, matrix_of_example_site, servants, *conversations.PHASES, *reloads.PHASES, sweep,
+    without_rules, matrix, matrix_of_example_site, servants, dmz_state, *conversations.PHASES, *reloads.PHASES, sweep,
 ]
 
 
 def render(postern, directory):
-    """Both sites' site.nft for both nodes, by the real renderer."""
-    for site, path in SITES.items():
+    """The sites' site.nft for both nodes, by the real renderer."""
+    sites = dict(SITES)
+    for family, host in STATE_SITES.items():
+        sites[f"state{family}"] = directory / f"state{family}.toml"
+        option = f'\n[dmz-state]\naddress = "{host}"\nhostname = "state.example.org"\n'
+        sites[f"state{family}"].write_text(SITES["ipv6"].read_text() + option)
+    for site, path in sites.items():
         for node in rows.NODES:
             output = directory / site / node
             output.mkdir(parents=True)

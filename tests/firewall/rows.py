@@ -189,6 +189,36 @@ def everything(family):
 SERVANTS = [3001, 3002, 3003, 3008, 3020, 3102, 3104, 3105, 3106]
 
 
+# Option dmz-state: the host in the DMZ that the sites of harness.STATE_SITES name, and the process that may speak to it.
+STATE_PORT, PROXY = 6379, 3004
+
+
+def state_probes(family):
+    """The option's row, its neighbours by port, protocol, user, source and destination, and the way back."""
+    sport = 45000
+
+    def probes(source, destination, protocol, port, user, passes):
+        nonlocal sport
+        sport += 1
+        sender, receiver, s, d = endpoints(source, destination, family)
+        kind, payload = ("tcp", packets.tcp(s, d, sport, port)) if protocol == TCP else ("udp", packets.udp(s, d, sport, port))
+        return Probe(f"IPv{family} dmz-state: {source} -> {destination}", sender, receiver, s, d, protocol, payload, passes,
+                     f"{kind}/{port} by user {user}", user)
+
+    for port in [*PORTS, STATE_PORT - 1, STATE_PORT, STATE_PORT + 1]:
+        for user in [0, PROXY, 3005, *SERVANTS]:
+            yield probes("gateway", "rest of the DMZ", TCP, port, user, user == PROXY and port == STATE_PORT)
+    yield probes("gateway", "rest of the DMZ", UDP, STATE_PORT, PROXY, False)
+    yield probes("gateway's public address", "rest of the DMZ", TCP, STATE_PORT, PROXY, False)
+    yield probes("gateway", "Internet server", TCP, STATE_PORT, PROXY, False)
+    yield probes("gateway", "internal mail server", TCP, STATE_PORT, PROXY, False)
+    if family == 4:
+        yield probes("gateway", "dark IDS address", TCP, STATE_PORT, PROXY, False)
+    for port in (25, STATE_PORT):
+        yield probes("rest of the DMZ", "gateway", TCP, port, 0, False)
+        yield probes("internal mail server", "rest of the DMZ", TCP, port, 0, False)
+
+
 def servant_probes(family):
     """The flows that a node may open, tried by processes that may not, and by those that may."""
     sport = 43000

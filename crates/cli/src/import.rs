@@ -71,6 +71,7 @@ pub(crate) fn run(root: &Path, credentials: Option<&Path>) -> Result<()> {
         .node(&node_name)
         .context("the credential postern.node names no node of this site")?;
     let (certificates, self_signed) = certificates(&layout, &handover, node.hostname())?;
+    let certificates = with_state_password(&layout, &handover, &site, node.role(), certificates)?;
     let new_users = users_of(&handover, &site, node.role())?;
 
     files::directory(&layout.state, 0o755)?;
@@ -208,6 +209,33 @@ fn certificates(layout: &Layout, handover: &Handover, hostname: &str) -> Result<
     )?;
     let self_signed = contents.contains_key(marker);
     Ok((contents, self_signed))
+}
+
+/// The password of the shared state. Without one there is an empty file, since the proxy's unit names it always.
+fn with_state_password(
+    layout: &Layout,
+    handover: &Handover,
+    site: &Site,
+    role: Role,
+    mut contents: files::Contents,
+) -> Result<files::Contents> {
+    if role != Role::Gateway {
+        return Ok(contents);
+    }
+    let file = "dmz-state.password";
+    let kept = layout.state.join("credentials").join(file);
+    let password = match handover.get(file)? {
+        Some(password) => password,
+        None => files::read_if_there(&kept)?.unwrap_or_default(),
+    };
+    if site.state_hostname().is_some() && password.is_empty() {
+        bail!(
+            "the site has [dmz-state], and the credential postern.{file} is missing: hand over the password of its user, such as \
+             by `postern node credentials --extra postern.{file}=FILE`"
+        );
+    }
+    contents.insert(file.to_owned(), (0o600, password));
+    Ok(contents)
 }
 
 fn insert_self_signed(contents: &mut files::Contents, marker: &str, hostname: &str) -> Result<()> {

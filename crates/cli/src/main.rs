@@ -9,6 +9,7 @@ mod credentials;
 mod files;
 mod firewall;
 mod import;
+mod metrics;
 mod passwords;
 mod pki;
 mod policy;
@@ -65,6 +66,12 @@ enum Command {
     Reports(reports::Request),
     /// Try the known ways of smuggling through and relaying by an installed node, from outside.
     Selftest(selftest::Request),
+    /// The figures of this node, in the text format that Prometheus reads.
+    Metrics {
+        /// The queue's control socket.
+        #[arg(long, default_value = "/run/postern/control.sock")]
+        socket: PathBuf,
+    },
     /// How this node and its queue are.
     Status {
         /// The queue's control socket.
@@ -259,6 +266,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Reports(request) => reports::run(&request),
         Command::Queue(queue) => queue::run(queue),
         Command::Selftest(request) => selftest::run(&request),
+        Command::Metrics { socket } => metrics::show(&socket),
         Command::Status { socket, json } => status::show(&socket, json),
     }
 }

@@ -43,6 +43,11 @@ pub(crate) fn init(site_file: &Path, out: &Path) -> Result<()> {
         );
         contents.insert(format!("{}.key", node.name()), (0o600, pair.key.into_bytes()));
     }
+    if let Some(hostname) = site.state_hostname() {
+        let pair = node_pair(hostname, &authority)?;
+        contents.insert("dmz-state.crt".into(), (0o644, pair.certificate.into_bytes()));
+        contents.insert("dmz-state.key".into(), (0o600, pair.key.into_bytes()));
+    }
     if let Some(parent) = out.parent().filter(|p| !p.as_os_str().is_empty()) {
         files::directory_if_missing(parent)?;
     }

@@ -153,6 +153,7 @@ fn a_gateway_takes_in_its_site_and_renders() {
         names(&files),
         [
             "var/lib/postern/credentials/ca.crt",
+            "var/lib/postern/credentials/dmz-state.password",
             "var/lib/postern/credentials/node.crt",
             "var/lib/postern/credentials/node.key",
             "var/lib/postern/credentials/smtp.crt",
@@ -162,7 +163,7 @@ fn a_gateway_takes_in_its_site_and_renders() {
             "var/lib/postern/site/site.toml",
         ]
     );
-    for key in ["node.key", "smtp.key"] {
+    for key in ["node.key", "smtp.key", "dmz-state.password"] {
         assert_eq!(
             files[Path::new("var/lib/postern/credentials").join(key).as_path()].0,
             0o600,
@@ -533,6 +534,26 @@ fn an_authority_is_never_overwritten() {
     for name in ["ca.key", "gateway.key", "internal.key"] {
         assert_eq!(mode(&bench.path("pki").join(name)), 0o600, "{name}");
     }
+}
+
+#[test]
+fn a_site_with_shared_state_needs_its_password() {
+    let bench = Bench::new();
+    let option = "\n[dmz-state]\naddress = \"10.200.9.20\"\nhostname = \"state.example.org\"\n";
+    fs::write(bench.path("site.toml"), format!("{EXAMPLE}{option}")).unwrap();
+    bench.ok(&["pki", "init", "--site", "site.toml", "--out", "pki-2"]);
+    for file in ["dmz-state.crt", "dmz-state.key"] {
+        assert!(bench.path("pki-2").join(file).exists(), "{file}");
+    }
+    bench.hand_over("gateway", &[]);
+    let said = bench.import_fails();
+    assert!(said.contains("postern.dmz-state.password is missing"), "{said}");
+    fs::write(bench.path("credentials/postern.dmz-state.password"), "secret\n").unwrap();
+    bench.import();
+    fs::remove_file(bench.path("credentials/postern.dmz-state.password")).unwrap();
+    bench.import();
+    let kept = bench.path("root/var/lib/postern/credentials/dmz-state.password");
+    assert_eq!(fs::read_to_string(kept).unwrap(), "secret\n", "it is kept");
 }
 
 #[test]

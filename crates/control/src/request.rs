@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub enum Request {
     /// Who this node is and how its queue stands.
     Status,
+    /// The node's figures.
+    Metrics,
     /// Messages in the queue, oldest first, a page at a time.
     QueueList {
         /// Only messages that it fits.
@@ -113,6 +115,11 @@ pub enum Reply {
         version: String,
         /// How the queue stands.
         queue: QueueStatus,
+    },
+    /// Answer to [`Request::Metrics`].
+    Metrics {
+        /// The `OpenMetrics` 1.0 text.
+        text: String,
     },
     /// Answer to [`Request::QueueList`].
     QueueList {

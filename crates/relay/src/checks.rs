@@ -17,7 +17,7 @@ pub mod spamd;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mail_auth::MessageAuthenticator;
@@ -25,9 +25,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use crate::config::{CheckName, Config, ScannerSocket};
+use crate::reputation::{Answer, Question, Reputation, millis};
 use crate::scan::Seen as SeenInside;
 use authentication::Authenticated;
-use greylist::{Client, Greylist, Seen};
+use greylist::{Client, Seen, triplet};
 use recipient::{Existence, Verifier};
 
 /// Characters of evidence that are kept: some of it is quoted from the message.
@@ -201,15 +202,17 @@ fn virus_limit(config: &Config) -> Duration {
 /// What the checks of one instance work with.
 pub struct Tools {
     /// The configuration.
-    pub config: std::sync::Arc<Config>,
+    pub config: Arc<Config>,
     /// The checks that this instance makes.
     pub enabled: Vec<CheckName>,
     /// DNS.
     pub authenticator: MessageAuthenticator,
     /// Recipients.
     pub verifier: Option<Verifier>,
-    /// Triplets.
-    pub greylist: Option<Mutex<Greylist>>,
+    /// How long a triplet waits; absent where it does not.
+    pub greylist: Option<Duration>,
+    /// What is remembered of triplets and clients.
+    pub reputation: Arc<Reputation>,
     /// Who may send for his reverse-path.
     pub senders: sender::Senders,
     /// Messages that may be at a scanner at a time; waiting counts as scanning time.
@@ -312,13 +315,14 @@ fn recipient_exists<'a>(tools: &'a Tools, facts: Facts<'a>) -> Seeing<'a> {
 
 fn greylisted<'a>(tools: &'a Tools, facts: Facts<'a>) -> Seeing<'a> {
     Box::pin(async move {
-        let Some(greylist) = tools.greylist.as_ref().filter(|_| !facts.listed) else {
+        let Some(delay) = tools.greylist.filter(|_| !facts.listed) else {
             return Vec::new();
         };
-        let lock = || greylist.lock().unwrap_or_else(PoisonError::into_inner);
         let mut client = Client::network(facts.peer);
+        let of = |client: &Client| triplet(client, facts.reverse_path, facts.recipient);
+        let known = Question::Knows { triplet: of(&client) };
         // SPF is asked only for triplets whose network is not known already.
-        if !lock().knows(&client, facts.reverse_path, facts.recipient, Instant::now())
+        if tools.reputation.ask(known).await != Answer::Yes
             && tools
                 .senders
                 .is_proven(&tools.authenticator, &tools.config.hostname, facts)
@@ -327,7 +331,14 @@ fn greylisted<'a>(tools: &'a Tools, facts: Facts<'a>) -> Seeing<'a> {
         {
             client = domain;
         }
-        let seen = lock().see(&client, facts.reverse_path, facts.recipient, Instant::now());
+        let question = Question::See {
+            triplet: of(&client),
+            delay: millis(delay),
+        };
+        let seen = match tools.reputation.ask(question).await {
+            Answer::Wait(left) => Seen::Wait(Duration::from_millis(left)),
+            Answer::Yes | Answer::No => Seen::Known,
+        };
         let evidence = match seen {
             Seen::Known => format!("the triplet of {client} is known"),
             Seen::Wait(left) => format!("the triplet of {client} has {} s to wait", left.as_secs()),

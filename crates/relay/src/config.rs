@@ -46,6 +46,11 @@ pub struct Config {
     pub trusted_sealers: Vec<String>,
     /// First-contact delay; absent means off.
     pub greylist: Option<Greylist>,
+    /// What is remembered about strangers.
+    #[serde(default)]
+    pub reputation: Reputation,
+    /// What several gateways remember together; absent means that each remembers for itself.
+    pub shared_state: Option<SharedState>,
     /// The spam scanner.
     pub spam: Option<Spam>,
     /// The virus scanner.
@@ -316,6 +321,42 @@ pub struct Greylist {
     pub delay: u64,
 }
 
+/// `[reputation]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Reputation {
+    /// Seconds between two snapshots of greylist and counts; at most so much is forgotten in a power cut.
+    pub snapshot_interval: u64,
+}
+
+impl Default for Reputation {
+    fn default() -> Self {
+        Self {
+            snapshot_interval: 300,
+        }
+    }
+}
+
+/// `[shared-state]`: a Valkey server, asked by the proxy process.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SharedState {
+    /// Address and port; always TLS.
+    pub address: SocketAddr,
+    /// The name that its certificate must carry.
+    pub server_name: String,
+    /// PEM of the authority that is believed.
+    pub ca: PathBuf,
+    /// PEM chain shown to the server.
+    pub certificate: PathBuf,
+    /// PEM key of that chain.
+    pub key: PathBuf,
+    /// User of the server's access list.
+    pub user: String,
+    /// File that holds the password on its first line.
+    pub password: PathBuf,
+}
+
 /// `[spam]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -501,6 +542,11 @@ impl Config {
     }
     /// Name of the handover socket for what users submit from outside.
     pub const SUBMISSION: &str = "submission";
+
+    /// Where the queue keeps what instances of smtpd remember.
+    pub fn snapshots_directory(&self) -> PathBuf {
+        self.state_directory.join("reputation")
+    }
 
     /// Path of the proxy's socket.
     pub fn proxy_socket(&self) -> PathBuf {

@@ -8,10 +8,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use postern_control::{Event, EventKind};
 
+use crate::metrics::{Family, Meter, approximate};
+
 /// Where a process tells what it does. Cheap to clone.
 #[derive(Clone)]
 pub struct Events {
     process: Arc<str>,
+    meter: Arc<Meter>,
     sink: Arc<Mutex<dyn Write + Send>>,
 }
 
@@ -23,14 +26,19 @@ impl Events {
 
     /// Events of `process` into `sink`.
     pub fn to(process: &str, sink: impl Write + Send + 'static) -> Self {
+        let meter = Meter::default();
+        let started = approximate(unix_millis(SystemTime::now())) / 1000.0;
+        meter.set(Family::ProcessStart, &[], started);
         Self {
             process: process.into(),
+            meter: Arc::new(meter),
             sink: Arc::new(Mutex::new(sink)),
         }
     }
 
     /// Tells `kind` about the connection `trace` and the message `id`, where there is one.
     pub fn emit(&self, trace: Option<&str>, id: Option<&str>, kind: EventKind) {
+        self.meter.observe(&kind);
         let event = Event {
             time: rfc3339(SystemTime::now()),
             process: self.process.to_string(),
@@ -43,6 +51,11 @@ impl Events {
         let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
         // A journal that cannot be written must not stop the mail; there is nowhere left to tell of it.
         let _ = sink.write_all(line.as_bytes()).and_then(|()| sink.flush());
+    }
+
+    /// What was counted.
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.meter
     }
 
     /// Tells the operator of something to mend.

@@ -7,6 +7,8 @@
 //! The message has our own header fields in front, CRLF line ends, and no dot-stuffing. Through which socket it came
 //! is its provenance; the packet cannot say otherwise.
 
+pub mod kept;
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -19,7 +21,9 @@ use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::metrics::Series;
 use crate::reports::Batch;
+use crate::reputation::snapshot::MAX_OCTETS;
 
 /// Largest packet in octets: an envelope of some 400 recipients with long addresses.
 pub const MAX_PACKET: usize = fd::MAX_PACKET;
@@ -308,12 +312,18 @@ pub struct Connection {
     buffer: Vec<u8>,
 }
 
-/// What a client sends.
-pub enum Incoming {
-    /// A message: a packet with a descriptor.
-    Message(Received),
-    /// What was seen of mail: a packet without one.
+/// What a client wants.
+pub enum Asked {
+    /// To hand a message over.
+    Message(Box<Received>),
+    /// To tell what was seen of mail.
     Observations(Batch),
+    /// To have something kept, sealed memory of a bounded size.
+    Keep(OwnedFd),
+    /// To have it back.
+    Recall,
+    /// To tell its figures.
+    Figures(Vec<Series>),
 }
 
 /// A handover as it arrived.
@@ -327,16 +337,25 @@ pub struct Received {
 }
 
 impl Connection {
-    /// The next handover; `None` when the client has gone. An error says that the client does not keep to the
+    /// The next handover or request; `None` when the client has gone. An error says that the client does not keep to the
     /// protocol: it gets no answer, the connection is to be closed.
-    pub async fn receive(&mut self, max_octets: u64) -> io::Result<Option<Incoming>> {
+    pub async fn receive(&mut self, max_octets: u64) -> io::Result<Option<Asked>> {
         let packet = receive_packet(&self.stream, &mut self.buffer).await?;
+        match (serde_json::from_slice(&self.buffer[..packet.len]), &packet.fd) {
+            (Ok(kept::Ask::Recall), None) => return Ok(Some(Asked::Recall)),
+            (Ok(kept::Ask::Keep), Some(memory)) => {
+                memfd::verify(memory, MAX_OCTETS)?;
+                return Ok(packet.fd.map(Asked::Keep));
+            }
+            (Ok(kept::Ask::Figures(series)), None) => return Ok(Some(Asked::Figures(series))),
+            _ => {}
+        }
         let Some(message) = packet.fd else {
             if packet.len == 0 {
                 return Ok(None);
             }
             let batch = serde_json::from_slice(&self.buffer[..packet.len])?;
-            return Ok(Some(Incoming::Observations(batch)));
+            return Ok(Some(Asked::Observations(batch)));
         };
         let envelope: Envelope = serde_json::from_slice(&self.buffer[..packet.len])?;
         let end = memfd::verify(&message, max_octets + ROOM as u64)?;
@@ -351,11 +370,11 @@ impl Connection {
         if envelope.recipients.is_empty() {
             return Err(io::Error::other("a handover without recipients"));
         }
-        Ok(Some(Incoming::Message(Received {
+        Ok(Some(Asked::Message(Box::new(Received {
             envelope,
             message,
             offset,
-        })))
+        }))))
     }
 
     /// Whether the client has hung up. It says nothing before it has its answer, so there is nothing else to read.
@@ -363,6 +382,12 @@ impl Connection {
         let look = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
         // The kernel is asked, because tokio may not have heard of it yet.
         recv(self.stream.as_raw_fd(), &mut [0], look) == Ok(0)
+    }
+
+    /// Answers the last request that was no handover.
+    pub async fn answer(&self, answer: &kept::Answer, memory: Option<OwnedFd>) -> io::Result<()> {
+        let memory = memory.as_ref().map(AsFd::as_fd);
+        send_packet(&self.stream, &serde_json::to_vec(answer)?, memory).await
     }
 
     /// Answers the last handover.

@@ -1,5 +1,5 @@
-//! The proxy process: the only one in the DMZ that asks the inside whether a mailbox exists, and that carries a user's
-//! submission inward.
+//! The proxy process: the only one in the DMZ that asks the inside whether a mailbox exists, that carries a user's submission
+//! inward, and that asks the host of the shared state, where there is one (`remembered`).
 //!
 //! Enters: one packet `{"recipient":"…"}` on a `SOCK_SEQPACKET` socket, from smtpd. Leaves: one packet, `"exists"`,
 //! `"unknown"`, `"full"`, or `{"unavailable":"why"}`. In between: MAIL FROM:<>, RCPT TO, RSET at the next hop over mutual
@@ -7,6 +7,7 @@
 //! ([`submission`]) to its end. The process listens to no network.
 
 mod link;
+mod remembered;
 pub mod submission;
 
 use std::io;
@@ -25,6 +26,7 @@ use tokio::sync::Semaphore;
 use crate::checks::recipient::{Existence, VerifyError};
 use crate::config::Config;
 use crate::events::Events;
+use crate::reputation::valkey::Valkey;
 pub use link::ask_lmtp;
 use link::{Hop, Link};
 
@@ -60,19 +62,24 @@ enum Answer {
 pub fn main(config: &Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
     let events = Events::stdout("proxy");
     let hop = Hop::new(config)?;
+    let remembered = remembered::settings(config)?;
     let socket = passed
         .into_iter()
         .find(|inherited| inherited.name == DESCRIPTOR)
         .with_context(|| format!("no socket named {DESCRIPTOR:?} was passed; start the process by its socket unit, or use `run`"))?;
-    let report = Policy::proxy()
-        .connect_tcp(hop.port())
-        .enforce()
-        .context("the sandbox does not stand")?;
+    let policy = Policy::proxy().connect_tcp(hop.port());
+    let report = match &remembered {
+        Some(settings) => policy.connect_tcp(settings.address.port()),
+        None => policy,
+    }
+    .enforce()
+    .context("the sandbox does not stand")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()?;
     runtime.block_on(async {
+        let remembered = remembered::start(remembered).await;
         events.emit(
             None,
             None,
@@ -83,19 +90,20 @@ pub fn main(config: &Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
         crate::service::ready(&report.to_string());
         // What the gateway puts in front of a message comes on top.
         let largest = config.limits.max_message_size.saturating_add(FIELDS);
-        serve(socket.fd, Arc::new(hop), largest, &events).await
+        let pool = Pool {
+            hop: Arc::new(hop),
+            idle: Mutex::new(Vec::new()),
+            asking: Semaphore::new(AT_A_TIME),
+            submissions: Semaphore::new(SUBMISSIONS),
+            largest,
+            remembered,
+        };
+        serve(socket.fd, Arc::new(pool), &events).await
     })
 }
 
-async fn serve(socket: OwnedFd, hop: Arc<Hop>, largest: u64, events: &Events) -> anyhow::Result<()> {
+async fn serve(socket: OwnedFd, pool: Arc<Pool>, events: &Events) -> anyhow::Result<()> {
     let listener = Listener::new(socket).context("the passed socket cannot be served")?;
-    let pool = Arc::new(Pool {
-        hop,
-        idle: Mutex::new(Vec::new()),
-        asking: Semaphore::new(AT_A_TIME),
-        submissions: Semaphore::new(SUBMISSIONS),
-        largest,
-    });
     let clients = Arc::new(Semaphore::new(CLIENTS));
     let mut stop = crate::service::stop_signal()?;
     loop {
@@ -133,6 +141,10 @@ async fn answer_all(stream: &Connection, pool: &Pool) -> io::Result<()> {
         if packet.len == 0 {
             return Ok(());
         }
+        if let Some(reply) = remembered::answer(pool.remembered.as_ref(), &buffer[..packet.len]).await {
+            stream.send(&serde_json::to_vec(&reply)?, None).await?;
+            continue;
+        }
         let answer = match serde_json::from_slice::<Question>(&buffer[..packet.len]) {
             Ok(Question::Login(login)) => {
                 let Ok(_place) = pool.submissions.try_acquire() else {
@@ -158,6 +170,8 @@ struct Pool {
     submissions: Semaphore,
     /// Octets of the largest submission.
     largest: u64,
+    /// What gateways remember together.
+    remembered: Option<Valkey>,
 }
 
 impl Pool {

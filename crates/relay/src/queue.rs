@@ -10,6 +10,7 @@ pub mod config;
 pub mod control;
 pub mod entry;
 pub mod fair;
+pub mod figures;
 pub mod health;
 pub mod intake;
 pub mod job;
@@ -25,6 +26,7 @@ pub mod report;
 pub mod reports;
 pub mod router;
 pub mod schedule;
+pub mod snapshots;
 pub mod store;
 
 use std::collections::BTreeSet;
@@ -52,10 +54,12 @@ use crate::spool::recovery::Recovered;
 use bounce::Identity;
 use config::{LmtpSocket, NextHop};
 use control::Control;
+use figures::Figures;
 use intake::Intake;
 use job::Worker;
 use manager::{Command, Manager};
 use provenance::Provenance;
+use snapshots::Snapshots;
 use store::Store;
 
 /// Name of the control socket's descriptor.
@@ -79,6 +83,7 @@ struct Prepared {
     observed: Option<reports::kept::Kept>,
     signers: Option<Signers>,
     records: Vec<DkimRecord>,
+    snapshots: Snapshots,
     sockets: Sockets,
     /// The user as which the process runs.
     own_user: u32,
@@ -96,6 +101,7 @@ pub fn main(config: Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
     let hops = hop::prepare(&config)?;
     let mta_sts = outward::mta_sts(&config, &events)?;
     let observed = reports::open(&config, &events)?;
+    let snapshots = Snapshots::open(&config.snapshots_directory(), events.clone())?;
     let own_user = nix::unistd::geteuid().as_raw();
     let report = policy(&config, &spool)
         .enforce()
@@ -117,6 +123,7 @@ pub fn main(config: Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
         observed,
         signers,
         records,
+        snapshots,
         sockets,
         own_user,
         _lock: lock,
@@ -203,7 +210,8 @@ fn signers(config: &Config, events: &Events) -> anyhow::Result<(Option<Signers>,
     Ok((Some(Signers::new(dkim, pairs)?), records))
 }
 
-/// Files: the spool, kept policies, and what is collected for reports. TCP: the resolver's port, those of next hops, and that of policies.
+/// Files: the spool, snapshots, kept policies, and what is collected for reports. TCP: the resolver's port, those of next hops, and that
+/// of policies.
 fn policy(config: &Config, spool: &Path) -> Policy {
     let hops = config.next_hop.values().filter_map(|hop| match hop {
         NextHop::Smtp(smtp) => Some(smtp.port),
@@ -223,7 +231,8 @@ fn policy(config: &Config, spool: &Path) -> Policy {
     let kept = mta_sts.map(|settings| config.state_directory.join(&settings.directory));
     let observed = config.reports.as_ref();
     let observed = observed.map(|settings| config.state_directory.join(&settings.directory));
-    let directories = std::iter::once(spool.to_owned()).chain(kept).chain(observed);
+    let directories = [spool.to_owned(), config.snapshots_directory()];
+    let directories = directories.into_iter().chain(kept).chain(observed);
     ports
         .into_iter()
         .fold(Policy::queue(directories), Policy::connect_tcp)
@@ -267,10 +276,13 @@ async fn serve(
         observed,
         signers,
         records,
+        snapshots,
         sockets,
         own_user,
         _lock,
     } = prepared;
+    let snapshots = Arc::new(snapshots);
+    let figures = Arc::new(Figures::new(events.meter().clone()));
     let identity = Identity {
         hostname: config.hostname.clone(),
         postmaster: config.postmaster.clone(),
@@ -302,6 +314,8 @@ async fn serve(
             provenance,
             worker: worker.clone(),
             manager: door.clone(),
+            figures: figures.clone(),
+            snapshots: snapshots.clone(),
             max_octets: config.limits.max_message_size + (1 << 20),
             postmaster: config.postmaster.clone(),
             reports: reports.clone(),
@@ -319,6 +333,7 @@ async fn serve(
             node: config.hostname,
             role,
             records,
+            figures,
             worker: worker.clone(),
             manager: door.clone(),
             own_user,

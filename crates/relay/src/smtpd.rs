@@ -7,6 +7,7 @@ mod admission;
 mod body;
 mod connection;
 mod deliver;
+mod figures;
 mod headers;
 mod permit;
 mod submission;
@@ -23,7 +24,6 @@ use rustls::ServerConfig;
 use tokio::sync::Semaphore;
 
 use crate::checks::Tools;
-use crate::checks::greylist::Greylist;
 use crate::checks::recipient::{Oracle, Verifier};
 use crate::checks::sender::Senders;
 use crate::config::{
@@ -33,8 +33,10 @@ use crate::deliver::dns::Dns;
 use crate::events::Events;
 use crate::handover;
 use crate::queue::config::NextHop;
-use crate::rate::Rate;
 use crate::reports::observer::Observer;
+use crate::reputation::Reputation;
+use crate::reputation::keeper::Keeper;
+use crate::reputation::shared::Shared;
 use crate::sasl::{Logins, Service};
 use crate::table::Table;
 use crate::throttle::{Accounts, Origins};
@@ -59,7 +61,6 @@ struct Server {
     tls: Option<Arc<ServerConfig>>,
     events: Events,
     tools: Tools,
-    rate: Mutex<Rate>,
     logins: Option<Logins>,
     /// For sessions that a gateway passes on: app passwords, and the socket for what they submit.
     outside: Option<(Logins, handover::Client)>,
@@ -187,7 +188,7 @@ fn server(
         .greylist
         .as_ref()
         .filter(|_| instance.checks.contains(&CheckName::Greylist))
-        .map(|greylist| Mutex::new(Greylist::new(Duration::from_secs(greylist.delay))));
+        .map(|greylist| Duration::from_secs(greylist.delay));
     let logins = |service| {
         let socket = config
             .sasl
@@ -217,6 +218,10 @@ fn server(
             events.clone(),
         )
     });
+    let shared = config
+        .shared_state
+        .as_ref()
+        .map(|_| Shared::new(config.proxy_socket(), events.clone()));
     Ok(Server {
         name: name.to_owned(),
         tls,
@@ -227,10 +232,10 @@ fn server(
             authenticator,
             verifier,
             greylist,
+            reputation: Arc::new(Reputation::new().sharing(shared)),
             senders: Senders::default(),
             scans: Semaphore::new(SCANS_AT_A_TIME),
         },
-        rate: Mutex::new(Rate::new(limits.messages_per_hour)),
         logins: inside,
         outside,
         origins: Mutex::default(),
@@ -305,6 +310,17 @@ impl Server {
                 self.name
             ));
         }
+    }
+
+    /// What is known of strangers from before, where strangers come in here; who keeps it from now on.
+    async fn recall(&self) -> Option<Keeper> {
+        if self.instance.authentication != Authentication::None {
+            return None;
+        }
+        let socket = self.config.handover_socket(&self.name);
+        let mut keeper = Keeper::new(socket, Arc::clone(&self.tools.reputation), self.events.clone());
+        keeper.start().await;
+        Some(keeper)
     }
 
     fn started(&self) {

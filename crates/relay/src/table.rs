@@ -1,7 +1,7 @@
 //! A bounded map whose entries expire: greylist triplets, hourly counts, verified recipients.
 //!
 //! Keys are hashed with a random key of the process, so that strangers can neither grow an entry nor aim at a bucket.
-//! The clock is the caller's.
+//! The clock is the caller's, and what it counts: instants of this process, or milliseconds since 1970 where entries outlive it.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -11,20 +11,20 @@ type Digest = (u64, u64);
 
 /// At most `capacity` entries; when full, the entry that was put in first and not renewed since goes.
 #[derive(Debug)]
-pub struct Table<V> {
-    entries: HashMap<Digest, Entry<V>>,
-    order: VecDeque<(Digest, Instant)>,
+pub struct Table<V, T = Instant> {
+    entries: HashMap<Digest, Entry<V, T>>,
+    order: VecDeque<(Digest, T)>,
     capacity: usize,
     hashers: (RandomState, RandomState),
 }
 
 #[derive(Debug)]
-struct Entry<V> {
+struct Entry<V, T> {
     value: V,
-    expires: Instant,
+    expires: T,
 }
 
-impl<V> Table<V> {
+impl<V, T: Copy + Ord> Table<V, T> {
     /// An empty table.
     pub fn new(capacity: usize) -> Self {
         Self {
@@ -40,7 +40,7 @@ impl<V> Table<V> {
     }
 
     /// The live value of `key`.
-    pub fn get(&mut self, key: &impl Hash, now: Instant) -> Option<&mut V> {
+    pub fn get(&mut self, key: &impl Hash, now: T) -> Option<&mut V> {
         let digest = self.digest(key);
         self.entries
             .get_mut(&digest)
@@ -49,7 +49,7 @@ impl<V> Table<V> {
     }
 
     /// Sets the value of `key` until `expires`.
-    pub fn insert(&mut self, key: &impl Hash, value: V, expires: Instant, now: Instant) {
+    pub fn insert(&mut self, key: &impl Hash, value: V, expires: T, now: T) {
         let digest = self.digest(key);
         if self.entries.insert(digest, Entry { value, expires }).is_none() {
             self.order.push_back((digest, expires));
@@ -59,7 +59,7 @@ impl<V> Table<V> {
 
     /// Drops what has expired, then what is oldest, until the bound holds. An entry renewed since it was queued goes
     /// to the back once instead.
-    fn shrink(&mut self, now: Instant) {
+    fn shrink(&mut self, now: T) {
         while let Some((digest, queued_until)) = self.order.front().copied() {
             let full = self.entries.len() > self.capacity;
             let Some(current) = self.entries.get(&digest).map(|entry| entry.expires) else {
@@ -76,6 +76,15 @@ impl<V> Table<V> {
                 self.entries.remove(&digest);
             }
         }
+    }
+
+    /// What is held and until when, expired entries included; what goes first comes first.
+    pub fn iter(&self) -> impl Iterator<Item = (&V, T)> {
+        let entries = self
+            .order
+            .iter()
+            .filter_map(|(digest, _)| self.entries.get(digest));
+        entries.map(|entry| (&entry.value, entry.expires))
     }
 
     /// Entries held, expired ones included.

@@ -13,7 +13,7 @@ use rustls::{ClientConfig, CommonState, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
-use crate::config::{Authentication, Config, InboundTls, Instance};
+use crate::config::{Authentication, Config, InboundTls, Instance, SharedState};
 use crate::queue::config::SmtpHop;
 
 /// TLS cannot be set up.
@@ -103,18 +103,41 @@ pub fn mutual(
     hop: &SmtpHop,
 ) -> Result<(Arc<ClientConfig>, ServerName<'static>), TlsError> {
     let table = format!("[next-hop.{name}]");
-    let unusable = |reason: String| TlsError::Unusable {
-        what: table.clone(),
-        reason,
-    };
     let missing = |key| TlsError::Missing {
         what: table.clone(),
         key,
     };
-    let authority = roots(&config.credential(hop.ca.as_deref().ok_or(missing("ca"))?))?;
-    let chain = certificates(&config.credential(hop.certificate.as_deref().ok_or(missing("certificate"))?))?;
-    let key = private_key(&config.credential(hop.key.as_deref().ok_or(missing("key"))?))?;
+    let files = [
+        hop.ca.as_deref().ok_or(missing("ca"))?,
+        hop.certificate.as_deref().ok_or(missing("certificate"))?,
+        hop.key.as_deref().ok_or(missing("key"))?,
+    ];
     let expected = hop.server_name.clone().unwrap_or_else(|| hop.host.clone());
+    client(config, &table, files, expected)
+}
+
+/// The client side of the connection to the shared state, and the name expected of its server.
+pub fn shared_state(
+    config: &Config,
+    state: &SharedState,
+) -> Result<(Arc<ClientConfig>, ServerName<'static>), TlsError> {
+    let files = [&*state.ca, &*state.certificate, &*state.key];
+    client(config, "[shared-state]", files, state.server_name.clone())
+}
+
+fn client(
+    config: &Config,
+    table: &str,
+    [ca, certificate, key]: [&Path; 3],
+    expected: String,
+) -> Result<(Arc<ClientConfig>, ServerName<'static>), TlsError> {
+    let unusable = |reason: String| TlsError::Unusable {
+        what: table.to_owned(),
+        reason,
+    };
+    let authority = roots(&config.credential(ca))?;
+    let chain = certificates(&config.credential(certificate))?;
+    let key = private_key(&config.credential(key))?;
     let expected =
         ServerName::try_from(expected).map_err(|error| unusable(format!("server-name: {error}")))?;
     let client = ClientConfig::builder_with_provider(provider())

@@ -36,6 +36,16 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "trusted-addresses = [\"127.0.0.1\"]",
         "trusted-addresses = [\"0.0.0.0/0\"]",
     ),
+    (
+        "shared-state-without-proxy",
+        "[queue]",
+        "[shared-state]\naddress = \"127.0.0.1:6379\"\nserver-name = \"a\"\nca = \"a\"\ncertificate = \"a\"\nkey = \"a\"\nuser = \"a\"\npassword = \"a\"\n[queue]",
+    ),
+    (
+        "snapshots-without-end",
+        "[queue]",
+        "[reputation]\nsnapshot-interval = 0\n[queue]",
+    ),
     ("missing-key", "relay-for = \"local-domains\"\n", ""),
     (
         "sealer-not-a-domain",

@@ -2,6 +2,7 @@
 //! links of its role, every address lies in its network, networks do not overlap, thresholds are in order.
 
 mod links;
+mod state;
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -28,6 +29,7 @@ pub(crate) fn site(site: &Site, report: &mut Report) {
     sealers(site, report);
     services(site, report);
     tls_exceptions(site, report);
+    state::check(site, report);
 }
 
 fn identity(site: &Site, report: &mut Report) {

@@ -9,7 +9,7 @@ use crate::model::{At, Site, Zone};
 /// One row: what `from` may open at `to`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// `firewall 1`, `firewall 2` or `inside`.
+    /// `firewall 1`, `firewall 2`, `inside`, or the name of an option.
     pub boundary: &'static str,
     /// Who opens the connection, with the site's addresses.
     pub from: String,
@@ -28,7 +28,7 @@ pub struct NamedOption {
     pub opens: &'static str,
 }
 
-/// All options. This version can switch on `submissions` alone (`[options]`): the rule sets have no rows for the others.
+/// All options. This version can switch on `submissions` (`[options]`) and `dmz-state`: the rule sets have no rows for the others.
 pub const OPTIONS: [NamedOption; 5] = [
     NamedOption {
         name: "time.ntp",
@@ -95,6 +95,11 @@ pub fn matrix(site: &Site) -> Vec<Row> {
             &gateway_dmz,
             "tcp/25",
         ));
+    }
+    if let Some(state) = &site.state {
+        let to = format!("state host {}", *state.address);
+        let allowed = format!("tcp/{} (TLS)", *state.port);
+        rows.push(row("dmz-state", &gateway_dmz, &to, &allowed));
     }
     rows.push(row("firewall 2", &dmz, "rest of internal", "nothing, either way"));
     rows.push(row(

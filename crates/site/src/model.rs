@@ -54,6 +54,7 @@ pub struct Site {
     pub(crate) tls_exceptions: Vec<TlsException>,
     pub(crate) policy: Policy,
     pub(crate) options: Options,
+    pub(crate) state: Option<StateHost>,
 }
 
 /// What a node is for.
@@ -176,6 +177,17 @@ impl Protocol {
             Self::Udp => "udp",
         }
     }
+}
+
+/// The host in the DMZ whose memory the gateways share: option `dmz-state`.
+#[derive(Debug)]
+pub(crate) struct StateHost {
+    pub(crate) address: At<IpAddr>,
+    pub(crate) port: At<u64>,
+    /// What its certificate says.
+    pub(crate) hostname: At<Domain>,
+    /// Who the gateways are to it.
+    pub(crate) user: At<String>,
 }
 
 /// A root zone other than the Internet's.
@@ -306,6 +318,11 @@ impl Site {
                 node: name.to_owned(),
                 known: self.nodes.iter().map(Node::name).collect::<Vec<_>>().join(", "),
             })
+    }
+
+    /// The host name of the shared state, where the site names one; its certificate carries it.
+    pub fn state_hostname(&self) -> Option<&str> {
+        self.state.as_ref().map(|state| state.hostname.as_str())
     }
 
     pub(crate) fn gateways(&self) -> impl Iterator<Item = &Node> {

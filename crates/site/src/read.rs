@@ -10,7 +10,7 @@ use crate::content;
 use crate::diagnostic::{Fault, Report};
 use crate::model::{
     At, DmarcReports, EncryptedArchives, InboundTls, Network, Options, OutboundTls, Policy, PrivateRoot,
-    Protocol, Service, Site, TlsException,
+    Protocol, Service, Site, StateHost, TlsException,
 };
 use crate::reader::Reader;
 use crate::value;
@@ -37,6 +37,7 @@ pub(crate) fn site(text: &str, report: &mut Report) -> Option<Site> {
     let exceptions = list_of_sections(&mut root, "tls-exception", tls_exception);
     let policy = optional_section(&mut root, "policy", policy);
     let options = optional_section(&mut root, "options", options);
+    let state = optional_section(&mut root, "dmz-state", state_host);
     root.finish();
 
     let identity = identity?;
@@ -55,6 +56,7 @@ pub(crate) fn site(text: &str, report: &mut Report) -> Option<Site> {
         tls_exceptions: exceptions?,
         policy: policy?.unwrap_or_default(),
         options: options?.unwrap_or_default(),
+        state: state?,
     })
 }
 
@@ -223,6 +225,29 @@ fn service(table: &mut Reader<'_, '_>) -> Option<Service> {
         address: address?,
         protocol: *protocol?,
         port: port?,
+    })
+}
+
+fn state_host(table: &mut Reader<'_, '_>) -> Option<StateHost> {
+    let address = table.required_text(
+        "address",
+        "add the address of the Valkey host, such as address = \"10.200.9.20\"",
+        value::address,
+    );
+    let hostname = table.required_text(
+        "hostname",
+        "add the name that its certificate carries, such as hostname = \"state.example.org\"",
+        value::domain,
+    );
+    let port = table.integer("port", 1..65_536);
+    let port = or_default(table, "port", port, 6379);
+    let user = table.text("user", value::label);
+    let user = or_default(table, "user", user, "postern".to_owned());
+    Some(StateHost {
+        address: address?,
+        port: port?,
+        hostname: hostname?,
+        user: user?,
     })
 }
 

@@ -82,6 +82,20 @@ pub fn check(config: &Config) -> Result<(), Fault> {
             format!("name one of: {}", names(config.next_hop.keys())),
         ));
     }
+    if config.shared_state.is_some() && config.proxy.is_none() {
+        return Err(Fault::new(
+            &["shared-state"],
+            "[shared-state] is asked by the proxy process, and there is no [proxy]",
+            "add [proxy] with `next-hop`, or remove [shared-state]: each gateway then remembers for itself",
+        ));
+    }
+    if config.reputation.snapshot_interval == 0 {
+        return Err(Fault::new(
+            &["reputation", "snapshot-interval"],
+            "a snapshot every 0 seconds is one after the other",
+            "write the seconds between two of them, such as 300",
+        ));
+    }
     crate::queue::config::check(config)
 }
 

@@ -12,6 +12,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
 use super::change::Order;
+use super::figures::Figures;
 use super::job::Worker;
 use super::manager::Command;
 use super::page::Query;
@@ -31,6 +32,8 @@ pub struct Control {
     pub role: &'static str,
     /// DNS records of the DKIM keys.
     pub records: Vec<DkimRecord>,
+    /// What was counted.
+    pub figures: Arc<Figures>,
     /// Spool and events.
     pub worker: Arc<Worker>,
     /// Who knows the queue.
@@ -98,6 +101,11 @@ impl Control {
                     role: self.role.into(),
                     version: env!("CARGO_PKG_VERSION").into(),
                     queue,
+                }),
+            Request::Metrics => ask(&self.manager, Command::Status)
+                .await
+                .map(|queue| Reply::Metrics {
+                    text: self.figures.text(&queue),
                 }),
             Request::QueueList { filter, after, limit } => query.list(filter, after, limit).await,
             Request::QueueShow { id } => query.show(&id).await,

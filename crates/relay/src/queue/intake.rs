@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use postern_control::EventKind;
 use postern_smtp::replies;
@@ -12,20 +12,24 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::figures::Figures;
 use super::job::{Queued, Worker};
 use super::mail;
 use super::manager::Command;
 use super::priority;
 use super::provenance::Provenance;
 use super::reports::Reports;
+use super::snapshots::Snapshots;
 use super::store::message_record;
 use crate::events::unix_millis;
-use crate::handover::{Connection, Incoming, Listener, Received, Reply};
+use crate::handover::{Asked, Connection, Listener, Received, Reply};
 use crate::spool::writer::{AppendError, Body};
 use crate::spool::{Status, StoredMessage};
 
 /// Octets in which fields that mark mass mail are looked for.
 const HEADER: usize = 64 << 10;
+/// When the queue stops, an instance that stops too has so long to give its snapshot.
+const LAST_KEEP: Duration = Duration::from_secs(2);
 
 /// Takes what comes through one handover socket.
 pub struct Intake {
@@ -35,6 +39,10 @@ pub struct Intake {
     pub worker: Arc<Worker>,
     /// Who delivers it.
     pub manager: UnboundedSender<Command>,
+    /// What instances count.
+    pub figures: Arc<Figures>,
+    /// What instances give to keep besides mail.
+    pub snapshots: Arc<Snapshots>,
     /// Larger messages are refused; smtpd has said so before.
     pub max_octets: u64,
     /// What a bare `postmaster` stands for.
@@ -63,7 +71,7 @@ impl Intake {
                     self.worker
                         .events
                         .warn(format!("the handover socket {}: {error}", self.provenance));
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
         }
@@ -71,19 +79,44 @@ impl Intake {
     }
 
     async fn connection(self: Arc<Self>, mut connection: Connection, mut stop: watch::Receiver<bool>) {
+        let mut keeps = false;
         loop {
             let received = tokio::select! {
                 biased;
-                _ = stop.changed() => return,
+                _ = stop.changed() => {
+                    if keeps {
+                        self.last_keep(&mut connection).await;
+                    }
+                    return;
+                }
                 received = connection.receive(self.max_octets) => received,
             };
             let received = match received {
-                Ok(Some(Incoming::Message(received))) => received,
-                Ok(Some(Incoming::Observations(batch))) => {
+                Ok(Some(Asked::Message(received))) => *received,
+                Ok(Some(Asked::Observations(batch))) => {
                     if let Some(reports) = &self.reports {
                         reports.note(batch);
                     }
                     if connection.reply(&Reply::Noted).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+                Ok(Some(Asked::Figures(series))) => {
+                    let answer = self.figures.put(self.provenance, series);
+                    if connection.answer(&answer, None).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+                Ok(Some(asked)) => {
+                    keeps = true;
+                    if self
+                        .snapshots
+                        .answer(self.provenance, asked, &connection)
+                        .await
+                        .is_err()
+                    {
                         return;
                     }
                     continue;
@@ -102,6 +135,15 @@ impl Intake {
             if connection.reply(&reply).await.is_err() {
                 return;
             }
+        }
+    }
+
+    /// Where a node stops as a whole, the instance gives its last snapshot about now.
+    async fn last_keep(&self, connection: &mut Connection) {
+        let last = tokio::time::timeout(LAST_KEEP, connection.receive(self.max_octets));
+        if let Ok(Ok(Some(asked @ Asked::Keep(_)))) = last.await {
+            // Whether its client still hears the answer does not matter.
+            let _ = self.snapshots.answer(self.provenance, asked, connection).await;
         }
     }
 

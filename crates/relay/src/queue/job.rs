@@ -328,6 +328,10 @@ impl Worker {
                 next_attempt: rfc3339_millis(*at),
             },
         };
+        if *status == Status::Delivered {
+            let now = unix_millis(SystemTime::now());
+            self.events.meter().delivered(now.saturating_sub(job.arrived));
+        }
         self.events.emit(trace, Some(&id), tried);
         self.events.emit(trace, Some(&id), became);
     }

@@ -24,6 +24,11 @@ const DRAIN: Duration = Duration::from_secs(30);
 pub(super) async fn serve(server: Arc<Server>, ports: Vec<Port>, sandbox: &str) -> anyhow::Result<()> {
     let mut stop = crate::service::stop_signal()?;
     let (stopping, stopped) = watch::channel(false);
+    let keeper = server.recall().await;
+    let keeping = keeper.map(|keeper| {
+        let interval = Duration::from_secs(server.config.reputation.snapshot_interval);
+        tokio::spawn(keeper.run(interval, stopped.clone()))
+    });
     let mut listeners = Vec::new();
     for port in ports {
         let listener = TcpListener::from_std(port.listener).context("a passed socket cannot be served")?;
@@ -34,6 +39,7 @@ pub(super) async fn serve(server: Arc<Server>, ports: Vec<Port>, sandbox: &str) 
             stopped.clone(),
         )));
     }
+    let reporting = tokio::spawn(super::figures::report(Arc::clone(&server)));
     server.started();
     crate::service::ready(sandbox);
     stop.wait().await;
@@ -45,6 +51,7 @@ pub(super) async fn serve(server: Arc<Server>, ports: Vec<Port>, sandbox: &str) 
             reason: "asked to".into(),
         },
     );
+    reporting.abort();
     stopping.send_replace(true);
     for listener in listeners {
         let _ = listener.await;
@@ -54,6 +61,9 @@ pub(super) async fn serve(server: Arc<Server>, ports: Vec<Port>, sandbox: &str) 
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
+    if let Some(keeping) = keeping {
+        let _ = keeping.await;
+    }
     if tokio::time::timeout(DRAIN, drained).await.is_err() {
         server.events.warn(format!(
             "{} connections were cut off after {} s; their clients will try again",

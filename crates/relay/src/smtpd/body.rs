@@ -28,6 +28,8 @@ const STEP: u32 = 64;
 #[derive(Debug)]
 pub(super) struct Memory {
     all: Arc<Semaphore>,
+    /// KiB of it.
+    size: usize,
     /// KiB that one address may hold.
     share: usize,
     by_address: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
@@ -38,9 +40,15 @@ impl Memory {
     pub(super) fn new(all: usize, largest: usize) -> Self {
         Self {
             all: Arc::new(Semaphore::new(all / KIB)),
+            size: all / KIB,
             share: (all / 4).max(largest + STEP as usize * KIB).min(all) / KIB,
             by_address: Mutex::default(),
         }
+    }
+
+    /// Octets that messages under way take.
+    pub(super) fn taken(&self) -> usize {
+        self.size.saturating_sub(self.all.available_permits()) * KIB
     }
 
     /// For a client whose number of messages nobody bounds but this.

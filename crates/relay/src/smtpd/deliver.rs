@@ -17,10 +17,11 @@ use super::connection::Connection;
 use super::headers::{PROVEN, Removal, says_proven};
 use super::permit::Denial;
 use crate::checks::authentication::AuthResult;
-use crate::checks::greylist::Client;
+use crate::checks::greylist::{Client, client_key};
 use crate::checks::{Finding, Observation, Phase};
 use crate::config::{Authentication, CheckName, RelayFor};
 use crate::handover::{self, Envelope};
+use crate::reputation::{Question, hourly};
 use crate::verdict::{PATIENCE, Verdict, judge};
 
 impl Connection {
@@ -51,7 +52,7 @@ impl Connection {
                 "the message begins with the continuation of a field".into(),
             ));
         }
-        self.count_message()?;
+        self.count_message().await?;
         let (findings, verdict) = if self.inward.is_some() {
             self.judged_submission(&octets).await
         } else {
@@ -71,7 +72,7 @@ impl Connection {
             return Err(refusal.into());
         }
         if matches!(verdict, Verdict::Accept) {
-            self.remember_proof(&findings);
+            self.remember_proof(&findings).await;
         }
         let fields = self.fields(message, &findings, &verdict, score);
         let proven = proves(&findings) || self.gateway_proved(&octets);
@@ -104,38 +105,34 @@ impl Connection {
     }
 
     /// A domain for which SPF, and over it DMARC, passed is spared the greylist from now on.
-    fn remember_proof(&self, findings: &[Finding]) {
+    async fn remember_proof(&self, findings: &[Finding]) {
         let passed = |check| {
             findings.iter().any(|finding| {
                 finding.check == check
                     && matches!(&finding.observation, Observation::Authenticated(seen) if seen.result == AuthResult::Pass)
             })
         };
-        if let Some(greylist) = &self.server.tools.greylist
+        if self.server.tools.greylist.is_some()
             && let Some(client) = Client::domain(self.facts("", &[]).reverse_path)
             && passed(CheckName::Spf)
             && passed(CheckName::Dmarc)
         {
-            greylist
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .prove(&client, Instant::now());
+            let client = client_key(&client);
+            self.server.tools.reputation.ask(Question::Prove { client }).await;
         }
     }
 
     /// Counts the message against its client's hour.
-    fn count_message(&self) -> Result<(), Denial> {
+    async fn count_message(&self) -> Result<(), Denial> {
         let strangers = self.server.instance.authentication == Authentication::None;
         if !strangers || self.server.config.is_listed(self.peer) {
             return Ok(());
         }
-        let mut rate = self.server.rate.lock().unwrap_or_else(PoisonError::into_inner);
-        if rate.take(self.peer, Instant::now()) {
+        let limit = self.server.config.limits.messages_per_hour;
+        if hourly::take(&self.server.tools.reputation, self.peer, limit).await {
             return Ok(());
         }
-        Err(Denial::plain(replies::rate_limited(
-            self.server.config.limits.messages_per_hour,
-        )))
+        Err(Denial::plain(replies::rate_limited(limit)))
     }
 
     /// Origin and structure first; the scanners are asked only about what those leave.

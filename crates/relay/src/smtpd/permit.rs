@@ -3,9 +3,6 @@
 //! Relaying is refused unless the client proved itself and the instance relays for any domain (RFC 5321 section 7.1);
 //! addresses that carry a route inside the local part are refused for everybody.
 
-use std::sync::PoisonError;
-use std::time::Instant;
-
 use postern_control::EventKind;
 use postern_smtp::address::{ForwardPath, ReversePath};
 use postern_smtp::replies;
@@ -16,6 +13,7 @@ use super::Server;
 use super::connection::Connection;
 use crate::checks::{Facts, Finding, Phase};
 use crate::config::{Authentication, RelayFor};
+use crate::reputation::hourly;
 use crate::verdict::{Policy, Refusal, judge};
 
 /// A no, and why.
@@ -145,21 +143,21 @@ impl Connection {
             return self.owns(&mail.path);
         }
         match self.server.instance.authentication {
-            Authentication::None => self.within_rate(),
+            Authentication::None => self.within_rate().await,
             Authentication::ClientCertificate if self.trusted => Ok(()),
             Authentication::ClientCertificate => Err(Denial::plain(replies::not_allowed_here())),
             Authentication::Sasl => self.owns(&mail.path),
         }
     }
 
-    pub(super) fn within_rate(&self) -> Result<(), Denial> {
-        let mut rate = self.server.rate.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.server.config.is_listed(self.peer) || rate.allows(self.peer, Instant::now()) {
+    pub(super) async fn within_rate(&self) -> Result<(), Denial> {
+        let limit = self.server.config.limits.messages_per_hour;
+        if self.server.config.is_listed(self.peer)
+            || hourly::allows(&self.server.tools.reputation, self.peer, limit).await
+        {
             return Ok(());
         }
-        Err(Denial::plain(replies::rate_limited(
-            self.server.config.limits.messages_per_hour,
-        )))
+        Err(Denial::plain(replies::rate_limited(limit)))
     }
 
     /// A user sends under his own address, or none.

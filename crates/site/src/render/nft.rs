@@ -45,6 +45,16 @@ pub(super) fn render(site: &Site, node: &Node) -> String {
     if site.options.submissions && node.role() == Role::Gateway {
         add(&mut out, "submissions", &["465".to_owned()]);
     }
+    if let Some(state) = &site.state
+        && node.role() == Role::Gateway
+    {
+        let set = if state.address.is_ipv4() {
+            "state4"
+        } else {
+            "state6"
+        };
+        add(&mut out, set, &[format!("{} . {}", *state.address, *state.port)]);
+    }
     for (set, v4) in [("services4", true), ("services6", false)] {
         let family = site
             .services

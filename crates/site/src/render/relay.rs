@@ -1,6 +1,7 @@
 //! `relay.toml`: all that the mail daemon knows. The exposed process never holds the whole site.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 
 use ipnet::IpNet;
 
@@ -127,7 +128,7 @@ cache-seconds = 300
 
 [proxy]
 next-hop = \"internal\"
-{next_hop}
+{shared_state}{next_hop}
 [next-hop.world]
 kind = \"mx\"
 tls = \"{outbound}\"
@@ -169,6 +170,7 @@ domains = {domains}
             DmarcReports::Daily => format!("[reports]\nfrom = {}\n\n", quoted(&site.postmaster())),
             DmarcReports::Off => String::new(),
         },
+        shared_state = shared_state(site),
         next_hop = mutual_hop("internal", &internal_host, &internal_name),
         selector = quoted(&site.dkim_selector),
     )
@@ -245,6 +247,28 @@ next-hop = \"gateway\"
 "
     );
     out
+}
+
+/// What the gateways remember together; empty where the site names no host for it.
+fn shared_state(site: &Site) -> String {
+    let Some(state) = &site.state else {
+        return String::new();
+    };
+    let address = SocketAddr::new(*state.address, u16::try_from(*state.port).unwrap_or_default());
+    format!(
+        "
+[shared-state]
+address = \"{address}\"
+server-name = {name}
+ca = \"ca.crt\"
+certificate = \"node.crt\"
+key = \"node.key\"
+user = {user}
+password = \"dmz-state.password\"
+",
+        name = quoted(state.hostname.as_str()),
+        user = quoted(&state.user),
+    )
 }
 
 /// Each domain with its reason, for who reads the file on the node; empty where there is none.

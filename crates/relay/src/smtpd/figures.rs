@@ -1,0 +1,42 @@
+//! The instance's figures, told to the queue, which answers for the node: nobody may connect to smtpd.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Server;
+use crate::handover::kept::Client;
+use crate::metrics::{Family, approximate};
+
+/// Between two reports.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// Reports until the task is dropped. A queue that does not listen has worse to tell, and refuses mail, which is told.
+pub(super) async fn report(server: Arc<Server>) {
+    let socket = server.config.handover_socket(&server.name);
+    let mut client = None;
+    loop {
+        if client.is_none() {
+            client = Client::connect(&socket).await.ok();
+        }
+        if let Some(connected) = &client {
+            measure(&server);
+            let told = tokio::time::timeout(EVERY, connected.report(server.events.meter().series()));
+            if !matches!(told.await, Ok(Ok(()))) {
+                client = None;
+            }
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+/// What is not counted by events.
+fn measure(server: &Server) {
+    let meter = server.events.meter();
+    let octets = |number: usize| approximate(u64::try_from(number).unwrap_or(u64::MAX));
+    meter.set(Family::ConnectionsOpen, &[], octets(server.admission.count()));
+    meter.set(Family::MessageMemory, &[], octets(server.memory.taken()));
+    let tables = ["waiting", "passed", "clients", "counts"];
+    for (table, entries) in tables.iter().zip(server.tools.reputation.local().len()) {
+        meter.set(Family::Remembered, &[table], octets(entries));
+    }
+}
