@@ -129,7 +129,11 @@ pub fn matrix(site: &Site) -> Vec<Row> {
 }
 
 fn is_on(site: &Site, option: NamedOption) -> bool {
-    option.name == "submissions" && site.options.submissions
+    match option.name {
+        "submissions" => site.options.submissions,
+        "dmz-state" => site.state.is_some(),
+        _ => false,
+    }
 }
 
 fn named(name: &str, addresses: &[IpAddr]) -> String {
