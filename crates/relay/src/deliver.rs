@@ -6,7 +6,7 @@
 //! 2. addresses of each host, tried in order until one can be talked to, and how the host must prove itself ([`policy`]:
 //!    [`dane`], [`mta_sts`]);
 //! 3. connect, greeting, EHLO, STARTTLS ([`tls`]), EHLO ([`session`]; time-outs of RFC 5321 4.5.3.2);
-//! 4. MAIL, RCPT, DATA by [`postern_smtp::client`], the content read from the spool in parts ([`content`]).
+//! 4. MAIL, RCPT, then DATA or BDAT by [`postern_smtp::client`], the content read from the spool in parts ([`content`]).
 //!
 //! What one host answered to a transaction is final for this attempt. A host that cannot be talked to, for whatever
 //! reason, makes room for the next.
@@ -273,19 +273,22 @@ impl Courier {
         envelope: &Envelope,
         content: &Content,
     ) -> Result<Attempt, Outcome> {
-        let mut policy = demand.tls;
+        let (mut policy, mut chunking) = (demand.tls, true);
         loop {
             let stream = connect(host, to).await?;
             let exchange = Exchange {
                 config: self.session(Dialect::Smtp, policy),
                 handshake: demand.handshake.as_ref(),
                 host: &demand.describe(host.name()),
+                chunking,
             };
             match exchange.run(stream, envelope.clone(), content).await {
                 // Opportunistic encryption that fails is no encryption, not no mail (RFC 7435 3).
                 Err(session::Unusable::Handshake(_)) if policy == client::Tls::IfOffered => {
                     policy = client::Tls::Never;
                 }
+                // It does not know what it offers: the same once more, by DATA.
+                Err(session::Unusable::Refused(client::Failure::Chunking(_))) if chunking => chunking = false,
                 Err(unusable) => return Err(unusable.outcome()),
                 // Another host may promise what this one does not (RFC 8689 4.2.1).
                 Ok(answers) if envelope.require_tls && is_unpromised(&answers.outcomes) => {
@@ -323,6 +326,7 @@ impl Courier {
             config,
             handshake: None,
             host: &name,
+            chunking: false,
         };
         match exchange.run(stream, envelope.clone(), content).await {
             Ok(answers) => answers.attempt(name, Proof::None, 1),

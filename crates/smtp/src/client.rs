@@ -1,11 +1,11 @@
-//! The client side of a session, for SMTP (RFC 5321) and LMTP (RFC 2033), with PIPELINING (RFC 2920).
+//! The client side of a session, for SMTP (RFC 5321) and LMTP (RFC 2033), with PIPELINING (RFC 2920) and CHUNKING (RFC 3030).
 //!
 //! Enters: octets, and envelopes to deliver. Leaves: one [`Step`] after the other, and for every recipient an
 //! [`Outcome`] that rests on the reply of the server. The steps of a session, in order:
 //!
 //! 1. greeting, EHLO or LHLO, STARTTLS if the route asks for it, EHLO again;
 //! 2. [`Step::Ready`]: the caller delivers an envelope, verifies recipients, or quits;
-//! 3. MAIL, RCPT and DATA, in one flight where the server offers PIPELINING;
+//! 3. MAIL, RCPT and DATA or the first BDAT, in one flight where the server offers PIPELINING;
 //! 4. the content, strictly checked, then one reply (SMTP) or one for each recipient (LMTP);
 //! 5. [`Step::Done`], and on to 2 again.
 //!
@@ -55,10 +55,12 @@ mod types;
 
 use std::collections::VecDeque;
 
+use crate::bdat;
 use crate::content::ContentError;
+use crate::data::Stuffer;
 use crate::replies;
 use crate::reply::{Parser, Reply};
-use transaction::Transaction;
+use transaction::{Form, Transaction};
 
 pub use extensions::Extensions;
 pub use types::{Config, Dialect, Envelope, Failure, Outcome, Recipient, Tls};
@@ -111,6 +113,8 @@ pub struct Session {
     encrypted: bool,
     transaction: Option<Transaction>,
     mail_accepted: bool,
+    /// The server has taken a chunk.
+    knows_chunks: bool,
 }
 
 impl Session {
@@ -125,6 +129,7 @@ impl Session {
             encrypted: false,
             transaction: None,
             mail_accepted: false,
+            knows_chunks: false,
         }
     }
 
@@ -179,12 +184,31 @@ impl Session {
 
     /// Delivers a message to the recipients of an envelope; to be called after [`Step::Ready`].
     pub fn deliver(&mut self, envelope: Envelope) {
-        self.begin(envelope, true);
+        self.begin(envelope, Form::Dots(Stuffer::default()));
+    }
+
+    /// The same by BDAT where the server offers CHUNKING (RFC 3030). The envelope's size must be that of the content, and
+    /// `beginning` its first octets, one line at least.
+    ///
+    /// BDAT is not granted before its content follows, so a server that offers it and does not know it reads the content as
+    /// commands. Until a server has taken a chunk, the first one is therefore a harmless line, and nothing follows before the
+    /// reply; one that refuses it is [`Failure::Chunking`], and the message is to be sent by DATA over a new connection. Then a
+    /// small message goes in one flight with its envelope (RFC 3030 section 4.2).
+    pub fn deliver_chunked(&mut self, envelope: Envelope, beginning: &[u8]) {
+        let offered = self.extensions.chunking && self.config.dialect == Dialect::Smtp && envelope.size > 0;
+        let form = match bdat::opening(beginning) {
+            _ if offered && self.knows_chunks => Form::Chunk(bdat::Writer::new(envelope.size)),
+            Some(opening) if offered && (opening.len() as u64) < envelope.size => {
+                Form::opened(envelope.size, opening)
+            }
+            _ => Form::Dots(Stuffer::default()),
+        };
+        self.begin(envelope, form);
     }
 
     /// Asks what the server says to the recipients, without a message; to be called after [`Step::Ready`].
     pub fn verify(&mut self, envelope: Envelope) {
-        self.begin(envelope, false);
+        self.begin(envelope, Form::None);
     }
 
     /// Ends the session; to be called after [`Step::Ready`].
@@ -198,18 +222,17 @@ impl Session {
     /// On an error the connection is to be closed at once: the server has not seen the end, so it must not deliver.
     pub fn body(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), ContentError> {
         match &mut self.transaction {
-            Some(transaction) => transaction.stuffer.push(piece, out),
+            Some(transaction) => transaction.body(piece, out),
             None => Ok(()),
         }
     }
 
     /// Appends the end of the content to `out`. For errors see [`Session::body`].
     pub fn end_body(&mut self, out: &mut Vec<u8>) -> Result<(), ContentError> {
-        if let Some(transaction) = &mut self.transaction {
-            transaction.stuffer.finish(out)?;
-            transaction.body_sent();
+        match &mut self.transaction {
+            Some(transaction) => transaction.end_body(out),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// The connection broke: the outcomes of the transaction under way; none if there was none.
@@ -227,7 +250,7 @@ impl Session {
             .unwrap_or_default()
     }
 
-    fn begin(&mut self, envelope: Envelope, with_body: bool) {
+    fn begin(&mut self, envelope: Envelope, form: Form) {
         self.mail_accepted = false;
         if !matches!(self.state, State::Ready) {
             let count = envelope.recipients.len();
@@ -250,8 +273,7 @@ impl Session {
         } else {
             1
         };
-        let transaction =
-            Transaction::new(envelope, &self.extensions, self.config.dialect, with_body, window);
+        let transaction = Transaction::new(envelope, &self.extensions, self.config.dialect, form, window);
         self.transaction = Some(transaction);
         self.state = State::Transaction;
         self.advance_transaction();
@@ -348,8 +370,10 @@ impl Session {
             return self.protocol_error("a reply came that nothing asked for");
         }
         self.mail_accepted = transaction.mail_accepted;
-        if more && transaction.wants_body() {
-            return self.protocol_error("the content was answered before it was sent");
+        self.knows_chunks |= transaction.chunk_taken;
+        if let Some(reply) = transaction.chunk_unknown.take() {
+            self.transaction = None;
+            return self.fail(Failure::Chunking(reply));
         }
         if closes {
             let outcomes = self.abandon(reply);
@@ -358,6 +382,9 @@ impl Session {
             return;
         }
         self.advance_transaction();
+        if more && self.transaction.as_ref().is_some_and(Transaction::wants_body) {
+            self.protocol_error("the content was answered before it was sent");
+        }
     }
 
     /// Sends what may be sent, and ends the transaction once every reply is in.

@@ -44,6 +44,8 @@ pub struct Exchange<'a> {
     pub handshake: Option<&'a Handshake>,
     /// Name of the host, for reasons.
     pub host: &'a str,
+    /// Whether content goes by BDAT where the host offers CHUNKING.
+    pub chunking: bool,
 }
 
 /// The host could not be talked to; nothing was delivered.
@@ -129,6 +131,8 @@ pub struct Connection {
     received: Vec<u8>,
     /// Content of the message under way was sent: the host may have all of it.
     content_sent: bool,
+    /// Whether content goes by BDAT where the host offers CHUNKING.
+    chunking: bool,
 }
 
 impl Exchange<'_> {
@@ -145,6 +149,7 @@ impl Exchange<'_> {
             tls: None,
             received: Vec::new(),
             content_sent: false,
+            chunking: self.chunking,
         };
         match self.steps(&mut connection, envelope, content).await {
             Ok(outcomes) => Ok(Answers::new(outcomes, connection)),
@@ -183,13 +188,17 @@ impl Exchange<'_> {
                 Step::Send(octets) => write(&mut connection.stream, &octets).await?,
                 Step::StartTls => self.encrypt(connection).await?,
                 Step::Ready => match envelope.take() {
+                    Some(envelope) if connection.chunking => {
+                        let beginning = content.beginning().unwrap_or_default();
+                        connection.session.deliver_chunked(envelope, &beginning);
+                    }
                     Some(envelope) => connection.session.deliver(envelope),
                     None => return Err(Unusable::Lost(replies::connection_lost())),
                 },
                 Step::SendBody => {
                     connection.content_sent = true;
                     if let Err(outcome) = send(connection, content).await? {
-                        // Without the final dot the other side must not deliver (RFC 5321 4.1.1.4).
+                        // Without the final dot, or the rest of a chunk, the other side must not deliver (RFC 5321 4.1.1.4).
                         let count = connection.session.connection_lost().len();
                         return Ok(vec![outcome; count]);
                     }
@@ -301,13 +310,15 @@ impl Kept {
             config: connection.session.config().clone(),
             handshake: None,
             host: &host,
+            chunking: connection.chunking,
         };
         let outcomes = match exchange.steps(&mut connection, envelope, content).await {
             Ok(outcomes) => outcomes,
             Err(_) => connection.session.connection_lost(),
         };
         let final_word = |outcome: &Outcome| matches!(outcome, Outcome::Permanent(_));
-        let sent = connection.content_sent;
+        // Content may go with its envelope: before MAIL is answered nothing is known to have been looked at.
+        let sent = connection.content_sent && connection.session.mail_accepted();
         let answers = Answers::new(outcomes, connection);
         let answered =
             answers.heard || !answers.outcomes.is_empty() && answers.outcomes.iter().all(final_word);

@@ -15,6 +15,8 @@ mod names;
 mod notify;
 mod operator;
 mod outward;
+mod peers;
+mod postfix;
 mod process;
 mod require_tls;
 mod sessions;

@@ -1,6 +1,7 @@
 use super::*;
 use crate::address::{ForwardPath, ReversePath};
 
+mod chunking;
 mod lmtp;
 mod session;
 mod together;

@@ -126,6 +126,9 @@ pub enum Failure {
     /// STARTTLS is not offered, and required.
     #[error("STARTTLS is not offered, and this route requires encryption")]
     TlsNotOffered,
+    /// The server offers CHUNKING and does not know BDAT; over a new connection, [`super::Session::deliver`] does without.
+    #[error("CHUNKING is offered, and BDAT was refused: {0}")]
+    Chunking(Reply),
     /// What the server says is not SMTP.
     #[error("the server broke the protocol: {0}")]
     Protocol(String),
@@ -142,6 +145,7 @@ impl Failure {
             Self::Greeting(reply) | Self::Ehlo(reply) => {
                 replies::next_hop_protocol(&reply.to_string()).into()
             }
+            failure @ Self::Chunking(_) => replies::next_hop_protocol(&failure.to_string()).into(),
             Self::Protocol(error) => replies::next_hop_protocol(error).into(),
         }
     }
