@@ -39,6 +39,7 @@ let
     smtp-cert = cfg.credentials.smtpCertificate;
     smtp-key = cfg.credentials.smtpKey;
     users = cfg.credentials.users;
+    smarthost-login = cfg.credentials.smarthostLogin;
   });
 in
 {
@@ -86,6 +87,11 @@ in
         type = types.nullOr secret;
         default = null;
         description = "The key of {option}`services.postern.credentials.smtpCertificate` (PEM).";
+      };
+      smarthostLogin = mkOption {
+        type = types.nullOr secret;
+        default = null;
+        description = "User name and password at the site's smarthost, on a line each. Only for the gateway.";
       };
       users = mkOption {
         type = types.nullOr secret;

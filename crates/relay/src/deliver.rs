@@ -34,7 +34,7 @@ use crate::queue::config::LmtpSocket;
 use crate::queue::reasons;
 use crate::queue::router::Destination;
 use content::Content;
-use hop::{Encryption, Hop};
+use hop::{Door, Encryption, Hop};
 use mx::{Host, Mx};
 use policy::{Demand, Policies, Proof, Question};
 use session::{Exchange, Stream};
@@ -109,6 +109,29 @@ impl Attempt {
         }
     }
 
+    /// A host of our own that wants a login, or another one, says nothing about the message: the operator mends it, and it waits.
+    fn without_refused_logins(mut self) -> Self {
+        for outcome in &mut self.outcomes {
+            // RFC 4954 section 6.
+            if let Outcome::Permanent(reply) = outcome
+                && matches!(reply.code.value(), 530 | 534 | 535 | 538)
+            {
+                *outcome = Outcome::Transient(replies::next_hop_login(&reply.to_string()));
+            }
+        }
+        self
+    }
+
+    /// Why the host takes no mail from us until the operator mends our login, where that is so.
+    pub fn refused_login(&self) -> Option<&Reply> {
+        let replies = self.outcomes.iter().map(Outcome::reply);
+        replies.into_iter().find(|reply| {
+            reply
+                .enhanced
+                .is_some_and(|code| (code.subject, code.detail) == (7, 8))
+        })
+    }
+
     /// The destination is unreachable for any mail, for now.
     pub fn is_unreachable(&self) -> bool {
         let transient = |outcome: &Outcome| matches!(outcome, Outcome::Transient(_));
@@ -122,6 +145,7 @@ struct Way<'a> {
     encryption: &'a Encryption,
     /// Whether what the recipients' domain publishes counts.
     published: bool,
+    door: &'a Door,
 }
 
 impl Courier {
@@ -161,17 +185,20 @@ impl Courier {
     /// Over a new connection. `domain` is that of the recipients; a fixed hop does not look at it.
     async fn anew(&self, hop: &Hop, domain: &str, envelope: Envelope, content: &Content) -> Attempt {
         let fixed = matches!(hop, Hop::Smtp { .. });
+        let open = Door::default();
         let (hosts, way) = match hop {
             Hop::Lmtp(socket) => return self.lmtp(socket, envelope, content).await,
             Hop::Smtp {
                 host,
                 port,
                 encryption,
+                door,
             } => {
                 let way = Way {
                     port: *port,
                     encryption,
                     published: false,
+                    door,
                 };
                 (Ok(Mx::fixed(host)), way)
             }
@@ -188,6 +215,7 @@ impl Courier {
                     port: *port,
                     encryption: if excepted || waived { exempt } else { encryption },
                     published: !waived,
+                    door: &open,
                 };
                 (self.mx.hosts(domain, &self.hostname).await, way)
             }
@@ -226,7 +254,8 @@ impl Courier {
             for address in addresses.into_iter().take(left) {
                 left -= 1;
                 let to = SocketAddr::new(address, way.port);
-                match self.smtp(host, to, &demand, &envelope, content).await {
+                match self.smtp(way.door, host, to, &demand, &envelope, content).await {
+                    Ok(attempt) if fixed => return attempt.without_refused_logins(),
                     Ok(attempt) => return attempt,
                     Err(outcome) => note(outcome),
                 }
@@ -267,6 +296,7 @@ impl Courier {
     /// One address of one host; `Err` where it could not be talked to.
     async fn smtp(
         &self,
+        door: &Door,
         host: &Host,
         to: SocketAddr,
         demand: &Demand,
@@ -281,6 +311,7 @@ impl Courier {
                 handshake: demand.handshake.as_ref(),
                 host: &demand.describe(host.name()),
                 chunking,
+                door,
             };
             match exchange.run(stream, envelope.clone(), content).await {
                 // Opportunistic encryption that fails is no encryption, not no mail (RFC 7435 3).
@@ -327,6 +358,7 @@ impl Courier {
             handshake: None,
             host: &name,
             chunking: false,
+            door: &Door::default(),
         };
         match exchange.run(stream, envelope.clone(), content).await {
             Ok(answers) => answers.attempt(name, Proof::None, 1),

@@ -95,6 +95,21 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "[content]\ndenied-endings = [\"exe\", \".scr\"]",
     ),
     ("content-without-table", "[content]\nexecutables = \"refuse\"", ""),
+    (
+        "login-for-anybody",
+        "port = 2600\ntls = \"off\"",
+        "port = 2600\ntls = \"required\"\nlogin = \"smarthost.login\"",
+    ),
+    (
+        "implicit-tls-left-out",
+        "port = 2600\ntls = \"off\"",
+        "port = 2600\ntls = \"off\"\nimplicit-tls = true",
+    ),
+    (
+        "public-authorities-unused",
+        "port = 2600\ntls = \"off\"",
+        "port = 2600\ntls = \"off\"\npublic-authorities = true",
+    ),
     ("instance-unknown", "[instance.inside]", "[instance.backstage]"),
 ];
 

@@ -2,6 +2,7 @@
 //! links of its role, every address lies in its network, networks do not overlap, thresholds are in order.
 
 mod links;
+mod smarthost;
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -27,6 +28,7 @@ pub(crate) fn site(site: &Site, report: &mut Report) {
     senders(site, report);
     services(site, report);
     tls_exceptions(site, report);
+    smarthost::check(site, report);
 }
 
 fn identity(site: &Site, report: &mut Report) {

@@ -28,8 +28,8 @@ pub struct NamedOption {
     pub opens: &'static str,
 }
 
-/// All options. This version can switch none of them on: the rule sets have no rows for them.
-pub const OPTIONS: [NamedOption; 5] = [
+/// All options. Of these the site can switch on `smarthost`; for the others the rule sets have no rows yet.
+pub const OPTIONS: [NamedOption; 6] = [
     NamedOption {
         name: "time.ntp",
         opens: "gateway -> Internet udp/123",
@@ -49,6 +49,10 @@ pub const OPTIONS: [NamedOption; 5] = [
     NamedOption {
         name: "dmz-state",
         opens: "gateway <-> state host in the DMZ, TLS",
+    },
+    NamedOption {
+        name: "smarthost",
+        opens: "gateway -> Internet, the smarthost's port, for the queue alone",
     },
 ];
 
@@ -87,6 +91,10 @@ pub fn matrix(site: &Site) -> Vec<Row> {
         row("firewall 2", &gateway_dmz, &server, "tcp/25"),
         row("firewall 2", &server, &gateway_dmz, "tcp/25"),
     ];
+    if let Some(port) = site.smarthost_port() {
+        let allowed = format!("tcp/{port}, for the queue alone (option smarthost)");
+        rows.insert(2, row("firewall 1", &gateway_outside, "Internet", &allowed));
+    }
     if !site.network.app_servers.is_empty() {
         let apps: Vec<IpAddr> = site.network.app_servers.iter().map(|a| **a).collect();
         rows.push(row(
@@ -157,7 +165,11 @@ pub fn matrix_text(site: &Site) -> String {
     }
     out += "\nOptions\n";
     for option in OPTIONS {
-        let _ = writeln!(out, "{:<12} off  would open {}", option.name, option.opens);
+        let state = match (option.name, site.smarthost_port()) {
+            ("smarthost", Some(_)) => "on   opens",
+            _ => "off  would open",
+        };
+        let _ = writeln!(out, "{:<12} {state} {}", option.name, option.opens);
     }
     for address in &site.network.reserved {
         let _ = writeln!(out, "\nReserved and dark: {}", **address);

@@ -52,6 +52,7 @@ pub struct Site {
     pub(crate) inbound_tls: InboundTls,
     pub(crate) outbound_tls: OutboundTls,
     pub(crate) tls_exceptions: Vec<TlsException>,
+    pub(crate) smarthost: Option<Smarthost>,
     pub(crate) policy: Policy,
 }
 
@@ -211,6 +212,19 @@ pub(crate) struct TlsException {
     pub(crate) reason: At<String>,
 }
 
+/// A provider's host that outward mail goes through, with a login.
+#[derive(Debug)]
+pub(crate) struct Smarthost {
+    pub(crate) host: At<Domain>,
+    pub(crate) port: At<u64>,
+    /// TLS begins at once.
+    pub(crate) implicit_tls: bool,
+    /// Recipient domains; none is all.
+    pub(crate) domains: Vec<At<Domain>>,
+    /// Whose SPF record names the provider's addresses.
+    pub(crate) spf_include: Option<At<Domain>>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Policy {
     /// Octets.
@@ -245,6 +259,9 @@ impl Default for Policy {
         }
     }
 }
+
+/// TCP ports that the matrix opens from the gateway to the Internet, always.
+const GATEWAY_TO_WORLD: [u64; 4] = [25, 53, 80, 443];
 
 /// The site has no node of this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -308,6 +325,17 @@ impl Site {
         self.internals()
             .flat_map(|node| node.addresses(Zone::Internal))
             .collect()
+    }
+
+    /// Whether outward mail goes through a provider's host, so that a login is needed there.
+    pub fn has_smarthost(&self) -> bool {
+        self.smarthost.is_some()
+    }
+
+    /// The port that the firewall opens for the smarthost, where no row of the matrix has it.
+    pub(crate) fn smarthost_port(&self) -> Option<u64> {
+        let port = *self.smarthost.as_ref()?.port;
+        (!GATEWAY_TO_WORLD.contains(&port)).then_some(port)
     }
 
     /// What MX and SPF publish.

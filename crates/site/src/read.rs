@@ -2,6 +2,7 @@
 //! file without a missing or malformed value becomes a [`Site`] for `check` to look at.
 
 mod nodes;
+mod smarthost;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -35,6 +36,7 @@ pub(crate) fn site(text: &str, report: &mut Report) -> Option<Site> {
     let dns = optional_section(&mut root, "dns", private_root);
     let tls = optional_section(&mut root, "tls", tls);
     let exceptions = list_of_sections(&mut root, "tls-exception", tls_exception);
+    let smarthost = optional_section(&mut root, "smarthost", smarthost::read);
     let policy = optional_section(&mut root, "policy", policy);
     root.finish();
 
@@ -52,6 +54,7 @@ pub(crate) fn site(text: &str, report: &mut Report) -> Option<Site> {
         inbound_tls,
         outbound_tls,
         tls_exceptions: exceptions?,
+        smarthost: smarthost?,
         policy: policy?.unwrap_or_default(),
     })
 }

@@ -3,7 +3,7 @@
 //! Enters: octets, and envelopes to deliver. Leaves: one [`Step`] after the other, and for every recipient an
 //! [`Outcome`] that rests on the reply of the server. The steps of a session, in order:
 //!
-//! 1. greeting, EHLO or LHLO, STARTTLS if the route asks for it, EHLO again;
+//! 1. greeting, EHLO or LHLO, STARTTLS if the route asks for it, EHLO again, AUTH if we are to log in;
 //! 2. [`Step::Ready`]: the caller delivers an envelope, verifies recipients, or quits;
 //! 3. MAIL, RCPT and DATA or the first BDAT, in one flight where the server offers PIPELINING;
 //! 4. the content, strictly checked, then one reply (SMTP) or one for each recipient (LMTP);
@@ -50,6 +50,7 @@
 //! ```
 
 mod extensions;
+mod login;
 mod transaction;
 mod types;
 
@@ -60,9 +61,11 @@ use crate::content::ContentError;
 use crate::data::Stuffer;
 use crate::replies;
 use crate::reply::{Parser, Reply};
-use transaction::{Form, Transaction};
+use login::Saying;
+use transaction::{Bdat, Form, Transaction};
 
 pub use extensions::Extensions;
+pub use login::{BadLogin, Login};
 pub use types::{Config, Dialect, Envelope, Failure, Outcome, Recipient, Tls};
 
 /// What the caller is to do next.
@@ -93,6 +96,7 @@ enum State {
     Helo,
     StartTls,
     Handshake,
+    Login(Saying),
     Ready,
     Transaction,
     /// The transaction is over, but for RSET.
@@ -115,6 +119,7 @@ pub struct Session {
     mail_accepted: bool,
     /// The server has taken a chunk.
     knows_chunks: bool,
+    login: Option<Login>,
 }
 
 impl Session {
@@ -130,7 +135,22 @@ impl Session {
             transaction: None,
             mail_accepted: false,
             knows_chunks: false,
+            login: None,
         }
+    }
+
+    /// The same, over a connection that is encrypted already.
+    pub fn over_tls(config: Config) -> Self {
+        Self {
+            encrypted: true,
+            ..Self::new(config)
+        }
+    }
+
+    /// Logs in before the first transaction. Without encryption, or where the server refuses, the session is of no use.
+    #[must_use]
+    pub fn with_login(self, login: Option<Login>) -> Self {
+        Self { login, ..self }
     }
 
     /// What the server offered last.
@@ -299,7 +319,9 @@ impl Session {
             State::Greeting if reply.code.value() == 220 => self.greet(),
             State::Greeting => self.fail(Failure::Greeting(reply)),
             State::Ehlo => self.ehlo_reply(reply),
-            State::Helo | State::Reset if reply.is_positive() => self.state = State::Ready,
+            State::Helo if reply.is_positive() => self.log_in(),
+            State::Reset if reply.is_positive() => self.state = State::Ready,
+            State::Login(_) => self.login_reply(reply),
             State::Helo => self.fail(Failure::Ehlo(reply)),
             // Octets behind this reply were injected: whoever sent them wants them read as if they came through TLS.
             State::StartTls if reply.is_positive() && more => {
@@ -342,14 +364,45 @@ impl Session {
 
     fn after_ehlo(&mut self) {
         if self.encrypted || self.config.tls == Tls::Never {
-            self.state = State::Ready;
+            self.log_in();
         } else if self.extensions.starttls {
             self.send("STARTTLS");
             self.state = State::StartTls;
         } else if self.config.tls == Tls::Required {
             self.fail(Failure::TlsNotOffered);
         } else {
+            self.log_in();
+        }
+    }
+
+    /// A password is never said in clear (RFC 4954 section 4).
+    fn log_in(&mut self) {
+        let Some(login) = &self.login else {
             self.state = State::Ready;
+            return;
+        };
+        if !self.encrypted {
+            return self.fail(Failure::LoginInClear);
+        }
+        match Saying::begin(login, &self.extensions) {
+            Some((line, saying)) => {
+                self.send(&line);
+                self.state = State::Login(saying);
+            }
+            None => self.fail(Failure::NoLogin),
+        }
+    }
+
+    fn login_reply(&mut self, reply: Reply) {
+        if reply.is_positive() {
+            self.state = State::Ready;
+        } else if reply.is_intermediate()
+            && let State::Login(saying) = &mut self.state
+        {
+            let line = saying.next();
+            self.send(&line);
+        } else {
+            self.fail(Failure::Login(reply));
         }
     }
 
@@ -357,7 +410,7 @@ impl Session {
         if self.config.tls == Tls::Required {
             self.fail(Failure::StartTls(reply));
         } else {
-            self.state = State::Ready;
+            self.log_in();
         }
     }
 
@@ -370,10 +423,14 @@ impl Session {
             return self.protocol_error("a reply came that nothing asked for");
         }
         self.mail_accepted = transaction.mail_accepted;
-        self.knows_chunks |= transaction.chunk_taken;
-        if let Some(reply) = transaction.chunk_unknown.take() {
-            self.transaction = None;
-            return self.fail(Failure::Chunking(reply));
+        match &transaction.bdat {
+            Bdat::Unproved => {}
+            Bdat::Known => self.knows_chunks = true,
+            Bdat::Unknown(reply) => {
+                let failure = Failure::Chunking(reply.clone());
+                self.transaction = None;
+                return self.fail(failure);
+            }
         }
         if closes {
             let outcomes = self.abandon(reply);

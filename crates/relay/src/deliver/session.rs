@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use postern_smtp::client::{Config, Envelope, Failure, Outcome, Session, Step};
+use postern_smtp::client::{Config, Envelope, Failure, Outcome, Session, Step, Tls};
 use postern_smtp::replies;
 use postern_smtp::reply::Reply;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use super::content::Content;
-use super::hop::Handshake;
+use super::hop::{Door, Handshake};
 use super::policy::Proof;
 use super::shelf::Kept;
 use super::{Attempt, Contact};
@@ -46,6 +46,8 @@ pub struct Exchange<'a> {
     pub host: &'a str,
     /// Whether content goes by BDAT where the host offers CHUNKING.
     pub chunking: bool,
+    /// How the session begins.
+    pub door: &'a Door,
 }
 
 /// The host could not be talked to; nothing was delivered.
@@ -145,12 +147,15 @@ impl Exchange<'_> {
     ) -> Result<Answers, Unusable> {
         let mut connection = Connection {
             stream,
-            session: Session::new(self.config.clone()),
+            session: self.session(),
             tls: None,
             received: Vec::new(),
             content_sent: false,
             chunking: self.chunking,
         };
+        if self.door.implicit_tls {
+            self.encrypt(&mut connection).await?;
+        }
         match self.steps(&mut connection, envelope, content).await {
             Ok(outcomes) => Ok(Answers::new(outcomes, connection)),
             Err(unusable) => {
@@ -163,6 +168,18 @@ impl Exchange<'_> {
                 }
             }
         }
+    }
+
+    fn session(&self) -> Session {
+        let session = if self.door.implicit_tls {
+            Session::over_tls(Config {
+                tls: Tls::Never,
+                ..self.config.clone()
+            })
+        } else {
+            Session::new(self.config.clone())
+        };
+        session.with_login(self.door.login.clone())
     }
 
     async fn steps(
@@ -186,7 +203,10 @@ impl Exchange<'_> {
                     read(&mut connection.stream, &mut connection.received, wait.min(left)).await?;
                 }
                 Step::Send(octets) => write(&mut connection.stream, &octets).await?,
-                Step::StartTls => self.encrypt(connection).await?,
+                Step::StartTls => {
+                    self.encrypt(connection).await?;
+                    connection.session.tls_established();
+                }
                 Step::Ready => match envelope.take() {
                     Some(envelope) if connection.chunking => {
                         let beginning = content.beginning().unwrap_or_default();
@@ -227,7 +247,6 @@ impl Exchange<'_> {
         let info = crate::tls::info(encrypted.get_ref().1);
         connection.tls = Some(format!("{} {}", info.version, info.cipher));
         connection.stream = Box::new(encrypted);
-        connection.session.tls_established();
         Ok(())
     }
 }
@@ -311,6 +330,7 @@ impl Kept {
             handshake: None,
             host: &host,
             chunking: connection.chunking,
+            door: &Door::default(),
         };
         let outcomes = match exchange.steps(&mut connection, envelope, content).await {
             Ok(outcomes) => outcomes,

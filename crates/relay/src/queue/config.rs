@@ -56,8 +56,27 @@ pub struct SmtpHop {
     pub certificate: Option<PathBuf>,
     /// Our PEM key (mutual).
     pub key: Option<PathBuf>,
-    /// Authority of the host's certificate (mutual).
+    /// Authority of the host's certificate (mutual; or required, which then proves the host).
     pub ca: Option<PathBuf>,
+    /// The host proves itself by a certificate of an authority that browsers agree on (required).
+    #[serde(default)]
+    pub public_authorities: bool,
+    /// TLS begins at once, without STARTTLS (RFC 8314 section 3.3).
+    #[serde(default)]
+    pub implicit_tls: bool,
+    /// File with our user name there and, on its second line, the password; only for a host that proves itself.
+    pub login: Option<PathBuf>,
+}
+
+impl SmtpHop {
+    /// Whether the host must prove that it is the right one.
+    fn is_proved(&self) -> bool {
+        match self.tls {
+            OutboundTls::Mutual => true,
+            OutboundTls::Required => self.ca.is_some() || self.public_authorities,
+            OutboundTls::Opportunistic | OutboundTls::Off => false,
+        }
+    }
 }
 
 /// Where an LMTP server listens.
@@ -232,6 +251,11 @@ pub fn check(config: &Config) -> Result<(), Fault> {
             ));
         }
     }
+    for (name, hop) in &config.next_hop {
+        if let NextHop::Smtp(hop) = hop {
+            check_hop(name, hop)?;
+        }
+    }
     if config.queue.retry.is_empty() || config.queue.retry.iter().any(|wait| !(1..=YEAR).contains(wait)) {
         return Err(Fault::new(
             &["queue", "retry"],
@@ -244,6 +268,31 @@ pub fn check(config: &Config) -> Result<(), Fault> {
             &["queue", "concurrency-per-destination"],
             "with 0 connections nothing would ever be delivered",
             "write a number above 0",
+        ));
+    }
+    Ok(())
+}
+
+fn check_hop(name: &str, hop: &SmtpHop) -> Result<(), Fault> {
+    if hop.login.is_some() && !hop.is_proved() {
+        return Err(Fault::new(
+            &["next-hop", name, "login"],
+            "a password goes only to a host that proves who it is",
+            "set tls = \"required\" and `ca` or public-authorities = true in this table",
+        ));
+    }
+    if hop.implicit_tls && matches!(hop.tls, OutboundTls::Opportunistic | OutboundTls::Off) {
+        return Err(Fault::new(
+            &["next-hop", name, "implicit-tls"],
+            "TLS that begins at once cannot be left out",
+            "set tls = \"required\" in this table",
+        ));
+    }
+    if hop.public_authorities && (hop.tls != OutboundTls::Required || hop.ca.is_some()) {
+        return Err(Fault::new(
+            &["next-hop", name, "public-authorities"],
+            "the host's certificate is already to be of another authority, or is not looked at",
+            "set tls = \"required\" and leave `ca` out, or remove this key",
         ));
     }
     Ok(())

@@ -21,4 +21,5 @@ mod process;
 mod require_tls;
 mod sessions;
 mod sink;
+mod smarthost;
 mod tls;

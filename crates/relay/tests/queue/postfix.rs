@@ -1,4 +1,4 @@
-//! Debian's Postfix as the next host: an instance of its own on loopback, with a port for each set of keywords. What it takes it
+//! Debian's Postfix as the next host: an instance of its own on loopback, with a port for each set of options. What it takes it
 //! hands on to the test's sink by LMTP, as it came.
 
 use std::net::TcpListener;
@@ -70,6 +70,14 @@ pub(crate) struct Postfix {
 impl Postfix {
     /// Listens at a port for each list of keywords that are not to be offered there.
     pub(crate) fn start(sink: &Sink, without: &[&str]) -> Self {
+        let options = without
+            .iter()
+            .map(|list| vec![format!("smtpd_discard_ehlo_keywords={list}")]);
+        Self::with_options(sink, &options.collect::<Vec<_>>(), |_| ())
+    }
+
+    /// Listens at a port for each list of options; `prepare` may put files beside its configuration, at `$config_directory`.
+    pub(crate) fn with_options(sink: &Sink, options: &[Vec<String>], prepare: impl Fn(&Path)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let at = directory.path();
         // Its processes run as a user of their own.
@@ -79,7 +87,8 @@ impl Postfix {
         for name in ["config", "queue", "data"] {
             std::fs::create_dir(at.join(name)).unwrap();
         }
-        let free: Vec<TcpListener> = without
+        prepare(&config);
+        let free: Vec<TcpListener> = options
             .iter()
             .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
             .collect();
@@ -93,9 +102,9 @@ impl Postfix {
             .replace("{daemons}", &daemons)
             .replace("{sink}", &sink.address.to_string());
         std::fs::write(config.join("main.cf"), main).unwrap();
-        let services = ports.iter().zip(without).map(|(port, without)| {
-            let option = format!("    -o smtpd_discard_ehlo_keywords={without}\n");
-            format!("{port} inet n - n - - smtpd\n{option}")
+        let services = ports.iter().zip(options).map(|(port, options)| {
+            let options = options.iter().map(|option| format!("    -o {option}\n"));
+            format!("{port} inet n - n - - smtpd\n{}", options.collect::<String>())
         });
         let master = services.chain([MASTER_CF.to_owned()]).collect::<String>();
         std::fs::write(config.join("master.cf"), master).unwrap();

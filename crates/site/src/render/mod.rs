@@ -4,6 +4,7 @@ mod dovecot;
 mod networkd;
 mod nft;
 mod relay;
+mod smarthost;
 mod suricata;
 mod unbound;
 

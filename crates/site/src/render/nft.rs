@@ -42,6 +42,8 @@ pub(super) fn render(site: &Site, node: &Node) -> String {
         "internal_net",
         &site.network.internal.iter().map(|n| **n).collect::<Vec<_>>(),
     );
+    let smarthost = site.smarthost_port().map(|port| port.to_string());
+    add(&mut out, "smarthost", smarthost.as_slice());
     for (set, v4) in [("services4", true), ("services6", false)] {
         let family = site
             .services

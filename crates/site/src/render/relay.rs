@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use ipnet::IpNet;
 
-use super::{header, quoted, quoted_list};
+use super::{header, quoted, quoted_list, smarthost};
 use crate::model::{At, EncryptedArchives, InboundTls, Node, OutboundTls, Role, Site, Zone};
 
 pub(super) fn render(site: &Site, node: &Node) -> String {
@@ -138,7 +138,7 @@ next-hop = \"internal\"
 from = [\"inside\"]
 domains = {domains}
 next-hop = \"internal\"
-
+{smarthost}
 [[route]]
 from = [\"inside\"]
 domains = [\"*\"]
@@ -158,6 +158,7 @@ domains = {domains}
         },
         content = policy.content.render(),
         next_hop = mutual_hop("internal", &internal_host, &internal_name),
+        smarthost = smarthost::hop_and_route(site),
         selector = quoted(&site.dkim_selector),
     )
 }

@@ -29,6 +29,10 @@ pub struct Extensions {
     pub chunking: bool,
     /// ENHANCEDSTATUSCODES.
     pub enhanced_status_codes: bool,
+    /// AUTH, with PLAIN.
+    pub auth_plain: bool,
+    /// AUTH, with LOGIN.
+    pub auth_login: bool,
 }
 
 impl Extensions {
@@ -50,6 +54,11 @@ impl Extensions {
                 "STARTTLS" => extensions.starttls = true,
                 "DSN" => extensions.dsn = true,
                 "CHUNKING" => extensions.chunking = true,
+                "AUTH" => words.for_each(|mechanism| match mechanism.to_ascii_uppercase().as_str() {
+                    "PLAIN" => extensions.auth_plain = true,
+                    "LOGIN" => extensions.auth_login = true,
+                    _ => {}
+                }),
                 "ENHANCEDSTATUSCODES" => extensions.enhanced_status_codes = true,
                 _ => {}
             }

@@ -3,6 +3,7 @@ use crate::address::{ForwardPath, ReversePath};
 
 mod chunking;
 mod lmtp;
+mod login;
 mod session;
 mod together;
 mod transaction;

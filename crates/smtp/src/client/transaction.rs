@@ -73,6 +73,16 @@ impl Form {
     }
 }
 
+/// Whether a server that offers CHUNKING knows BDAT.
+#[derive(Debug)]
+pub(super) enum Bdat {
+    Unproved,
+    /// It has taken a chunk.
+    Known,
+    /// It has not: what it says from here on may be the answer to anything.
+    Unknown(Reply),
+}
+
 #[derive(Debug)]
 pub(super) struct Transaction {
     form: Form,
@@ -85,10 +95,7 @@ pub(super) struct Transaction {
     awaiting: VecDeque<Expect>,
     content: Content,
     pub(super) mail_accepted: bool,
-    /// The server has taken a chunk, so it knows BDAT.
-    pub(super) chunk_taken: bool,
-    /// The server offered CHUNKING and does not know BDAT: what it says from here on may be the answer to anything.
-    pub(super) chunk_unknown: Option<Reply>,
+    pub(super) bdat: Bdat,
     /// The server is done with the envelope.
     data_granted: bool,
     accepted: Vec<usize>,
@@ -124,8 +131,7 @@ impl Transaction {
             lines,
             awaiting: VecDeque::new(),
             mail_accepted: false,
-            chunk_taken: false,
-            chunk_unknown: None,
+            bdat: Bdat::Unproved,
             data_granted: false,
             accepted: Vec::new(),
             outcomes,
@@ -228,7 +234,9 @@ impl Transaction {
             Expect::Chunk => {
                 // RFC 3030 section 2: after a chunk that failed the envelope is to be reset.
                 self.data_granted = reply.is_positive();
-                self.chunk_taken |= self.data_granted;
+                if self.data_granted {
+                    self.bdat = Bdat::Known;
+                }
                 self.decide_accepted(&Outcome::from(reply.clone()));
             }
             Expect::Content => self.decide_accepted(&Outcome::from(reply.clone())),
@@ -266,15 +274,17 @@ impl Transaction {
 
     /// The reply to the first chunk. Where it has a recipient, only a server that does not know the command calls it wrong.
     fn opening_reply(&mut self, reply: &Reply) {
-        self.chunk_taken = reply.is_positive();
         self.content = Content::Over;
+        if reply.is_positive() {
+            self.bdat = Bdat::Known;
+        }
         if self.accepted.is_empty() {
             return;
         }
-        if self.chunk_taken {
+        if reply.is_positive() {
             self.content = Content::Wanted;
         } else if (500..=504).contains(&reply.code.value()) || reply.is_intermediate() {
-            self.chunk_unknown = Some(reply.clone());
+            self.bdat = Bdat::Unknown(reply.clone());
         } else {
             self.decide_accepted(&Outcome::from(reply.clone()));
         }
