@@ -5,6 +5,7 @@
 
 mod control;
 mod credentials;
+mod dns;
 mod files;
 mod firewall;
 mod import;
@@ -61,6 +62,9 @@ enum Command {
     Queue(queue::Queue),
     /// Try the known ways of smuggling through and relaying by an installed node, from outside.
     Selftest(selftest::Request),
+    /// What the site's domains publish.
+    #[command(subcommand)]
+    Dns(dns::Command),
     /// How this node and its queue are.
     Status {
         /// The queue's control socket.
@@ -211,6 +215,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Policy(policy) => policy::run(&policy),
         Command::Queue(queue) => queue::run(queue),
         Command::Selftest(request) => selftest::run(&request),
+        Command::Dns(command) => dns::run(&command),
         Command::Status { socket, json } => status::show(&socket, json),
     }
 }

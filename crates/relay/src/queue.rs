@@ -20,6 +20,7 @@ pub mod outward;
 pub mod page;
 pub mod priority;
 pub mod provenance;
+pub mod published;
 pub mod reasons;
 pub mod report;
 pub mod router;
@@ -55,6 +56,7 @@ use intake::Intake;
 use job::Worker;
 use manager::{Command, Manager};
 use provenance::Provenance;
+use published::Published;
 use store::Store;
 
 /// Name of the control socket's descriptor.
@@ -283,6 +285,10 @@ async fn serve(
         manager.insert(id, live.location, live.message);
     }
     let mut manager = tokio::spawn(manager.run());
+    let published = Published::new(&config, &records)?;
+    if let Some(published) = &published {
+        tokio::spawn(published.clone().watch(events.clone()));
+    }
     let (stop_taking, taking) = watch::channel(false);
     let mut intakes = JoinSet::new();
     let mut listeners = JoinSet::new();
@@ -310,6 +316,7 @@ async fn serve(
             worker: worker.clone(),
             manager: door.clone(),
             own_user,
+            published,
         };
         listeners.spawn(Arc::new(control).serve(UnixListener::from_std(listener)?));
     }

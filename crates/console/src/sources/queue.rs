@@ -61,7 +61,7 @@ pub(crate) fn read(root: &Path) -> Result<Queue, Text> {
                     .collect();
             }
             Reply::Error { text } => return Err(Text::new(&format!("the queue process says: {text}"))),
-            Reply::QueueShow { .. } | Reply::QueueChanged { .. } => {
+            Reply::QueueShow { .. } | Reply::QueueChanged { .. } | Reply::DnsCheck { .. } => {
                 return Err(Text::new("the queue process answered another question"));
             }
         }

@@ -1,6 +1,6 @@
 //! The queue's part of `relay.toml`: next hops, routes, retry, signing.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -210,6 +210,21 @@ fn default_https() -> u16 {
     443
 }
 
+/// `[self-check]`: our own domains' SPF, DKIM and DMARC records are looked at, and faults are told.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SelfCheck {
+    /// Addresses that our mail comes from, as others see them; of none, SPF is not looked at.
+    pub addresses: Vec<IpAddr>,
+    /// Seconds between two looks, a minute at least.
+    #[serde(default = "default_every")]
+    pub every: u64,
+}
+
+fn default_every() -> u64 {
+    6 * 3600
+}
+
 /// `[dkim]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -255,6 +270,15 @@ pub fn check(config: &Config) -> Result<(), Fault> {
         if let NextHop::Smtp(hop) = hop {
             check_hop(name, hop)?;
         }
+    }
+    if let Some(check) = &config.self_check
+        && !(60..=YEAR).contains(&check.every)
+    {
+        return Err(Fault::new(
+            &["self-check", "every"],
+            format!("{} seconds between two looks at the DNS", check.every),
+            "write a number from 60 to a year; 21600 is six hours",
+        ));
     }
     if config.queue.retry.is_empty() || config.queue.retry.iter().any(|wait| !(1..=YEAR).contains(wait)) {
         return Err(Fault::new(

@@ -18,6 +18,7 @@ mod outward;
 mod peers;
 mod postfix;
 mod process;
+mod published;
 mod require_tls;
 mod sessions;
 mod sink;

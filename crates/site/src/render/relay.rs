@@ -11,7 +11,7 @@ pub(super) fn render(site: &Site, node: &Node) -> String {
     let mut out = header(site, node.name());
     out += &common(site, node);
     out += &match node.role() {
-        Role::Gateway => gateway(site),
+        Role::Gateway => gateway(site) + &self_check(site, node),
         Role::Internal => internal(site),
     };
     out +=
@@ -232,6 +232,17 @@ next-hop = \"gateway\"
 "
     );
     out
+}
+
+/// The addresses are those that others see. Where all mail leaves by a smarthost, its own addresses count, which we do not know.
+fn self_check(site: &Site, node: &Node) -> String {
+    let elsewhere = site.smarthost.as_ref().is_some_and(|one| one.domains.is_empty());
+    let own = node.public_addresses.iter().map(|address| address.to_string());
+    let addresses: Vec<String> = own.filter(|_| !elsewhere).collect();
+    format!(
+        "\n[self-check]\naddresses = {}\nevery = 21600\n",
+        quoted_list(addresses)
+    )
 }
 
 /// Each domain with its reason, for who reads the file on the node; empty where there is none.
