@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use crate::queue::config::{Dkim, MtaSts, NextHop, Queue, Route, SelfCheck};
+use crate::queue::config::{Dkim, MtaSts, NextHop, Queue, Route, SelfCheck, SourcePool};
 use crate::scan::config::Content;
 use diagnostic::Diagnostic;
 
@@ -68,6 +68,9 @@ pub struct Config {
     pub dkim: Option<Dkim>,
     /// Policies of recipient domains; absent means they are not asked for.
     pub mta_sts: Option<MtaSts>,
+    /// Addresses that mail by MX leaves from; the first pool that fits a message counts, and without one the system chooses.
+    #[serde(default)]
+    pub source_pool: Vec<SourcePool>,
     /// Whether our own domains are looked at as others see them; absent means they are not.
     pub self_check: Option<SelfCheck>,
     /// Directory of the file this came from; relative paths start here.

@@ -44,6 +44,7 @@ use tokio::task::JoinSet;
 
 use crate::config::{Config, Role};
 use crate::deliver::hop;
+use crate::deliver::source::{self, Sources};
 use crate::dkim::{Signers, keys};
 use crate::events::Events;
 use crate::handover::Listener;
@@ -77,6 +78,7 @@ struct Prepared {
     config: Config,
     hops: std::collections::BTreeMap<String, hop::Hop>,
     mta_sts: outward::Policies,
+    sources: Sources,
     signers: Option<Signers>,
     records: Vec<DkimRecord>,
     sockets: Sockets,
@@ -95,6 +97,7 @@ pub fn main(config: Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
     let (signers, records) = signers(&config, &events)?;
     let hops = hop::prepare(&config)?;
     let mta_sts = outward::mta_sts(&config, &events)?;
+    let sources = source::prepare(&config)?;
     let own_user = nix::unistd::geteuid().as_raw();
     let report = policy(&config, &spool)
         .enforce()
@@ -113,6 +116,7 @@ pub fn main(config: Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
         config,
         hops,
         mta_sts,
+        sources,
         signers,
         records,
         sockets,
@@ -220,9 +224,14 @@ fn policy(config: &Config, spool: &Path) -> Policy {
         .collect();
     let kept = mta_sts.map(|settings| config.state_directory.join(&settings.directory));
     let directories = std::iter::once(spool.to_owned()).chain(kept);
-    ports
+    let policy = ports
         .into_iter()
-        .fold(Policy::queue(directories), Policy::connect_tcp)
+        .fold(Policy::queue(directories), Policy::connect_tcp);
+    if config.source_pool.is_empty() {
+        policy
+    } else {
+        policy.bind_addresses()
+    }
 }
 
 fn tell_recovery(events: &Events, recovered: &Recovered, took: Duration) {
@@ -260,6 +269,7 @@ async fn serve(
         config,
         hops,
         mta_sts,
+        sources,
         signers,
         records,
         sockets,
@@ -274,7 +284,7 @@ async fn serve(
         store: Arc::new(store),
         router: router::Router::new(&config),
         hops,
-        courier: outward::courier(&config, mta_sts),
+        courier: outward::courier(&config, mta_sts, sources),
         signers,
         queue: config.queue.clone(),
         identity,

@@ -110,6 +110,11 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "port = 2600\ntls = \"off\"",
         "port = 2600\ntls = \"off\"\npublic-authorities = true",
     ),
+    (
+        "source-pool-without-addresses",
+        "[queue]",
+        "[[source-pool]]\nname = \"news\"\naddresses = []\n\n[queue]",
+    ),
     ("instance-unknown", "[instance.inside]", "[instance.backstage]"),
 ];
 

@@ -3,6 +3,7 @@
 
 mod links;
 mod smarthost;
+mod source_pool;
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -29,6 +30,7 @@ pub(crate) fn site(site: &Site, report: &mut Report) {
     services(site, report);
     tls_exceptions(site, report);
     smarthost::check(site, report);
+    source_pool::check(site, report);
 }
 
 fn identity(site: &Site, report: &mut Report) {

@@ -53,6 +53,7 @@ pub struct Site {
     pub(crate) outbound_tls: OutboundTls,
     pub(crate) tls_exceptions: Vec<TlsException>,
     pub(crate) smarthost: Option<Smarthost>,
+    pub(crate) source_pools: Vec<SourcePool>,
     pub(crate) policy: Policy,
 }
 
@@ -210,6 +211,26 @@ pub(crate) struct TlsException {
     pub(crate) domain: At<Domain>,
     /// Why; it is only read by people.
     pub(crate) reason: At<String>,
+}
+
+/// What goes first, and what then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MailClass {
+    Transactional,
+    Bulk,
+}
+
+/// Addresses of gateways that some of the mail to the world leaves from.
+#[derive(Debug)]
+pub(crate) struct SourcePool {
+    pub(crate) name: At<String>,
+    pub(crate) addresses: At<Vec<At<IpAddr>>>,
+    /// Name in EHLO; none is the node's.
+    pub(crate) helo: Option<At<Domain>>,
+    /// None is both.
+    pub(crate) class: Option<MailClass>,
+    /// Domains of reverse-paths; none is all.
+    pub(crate) senders: Vec<At<Domain>>,
 }
 
 /// A provider's host that outward mail goes through, with a login.

@@ -3,6 +3,7 @@
 
 mod nodes;
 mod smarthost;
+mod source_pool;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -37,6 +38,7 @@ pub(crate) fn site(text: &str, report: &mut Report) -> Option<Site> {
     let tls = optional_section(&mut root, "tls", tls);
     let exceptions = list_of_sections(&mut root, "tls-exception", tls_exception);
     let smarthost = optional_section(&mut root, "smarthost", smarthost::read);
+    let source_pools = list_of_sections(&mut root, "source-pool", source_pool::read);
     let policy = optional_section(&mut root, "policy", policy);
     root.finish();
 
@@ -55,6 +57,7 @@ pub(crate) fn site(text: &str, report: &mut Report) -> Option<Site> {
         outbound_tls,
         tls_exceptions: exceptions?,
         smarthost: smarthost?,
+        source_pools: source_pools?,
         policy: policy?.unwrap_or_default(),
     })
 }

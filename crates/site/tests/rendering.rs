@@ -158,3 +158,37 @@ fn a_smarthost_is_rendered_into_route_firewall_matrix_and_spf() {
         "{known}"
     );
 }
+
+#[test]
+fn source_pools_are_rendered_for_the_gateway_that_has_their_addresses() {
+    let text = format!(
+        "{FULL}
+[[source-pool]]
+name = \"news\"
+addresses = [\"192.168.77.7\", \"2001:db8:1::7\", \"192.168.77.8\"]
+helo = \"news.example.org\"
+class = \"bulk\"
+senders = [\"example.org\"]
+[[source-pool]]
+name = \"rest\"
+addresses = [\"192.168.77.8\"]
+"
+    );
+    let part = |node: &str| {
+        let files = site(&text).render(node).expect("the site has this node");
+        let relay = files
+            .iter()
+            .find(|file| file.path == "relay.toml")
+            .expect("a file");
+        let (_, pools) = relay.contents.split_once("[[source-pool]]").expect("a pool");
+        pools
+            .split_once("[self-check]")
+            .expect("keys after it")
+            .0
+            .to_owned()
+    };
+    insta::assert_snapshot!(
+        "source-pools",
+        format!("edge-1:{}edge-2:{}", part("edge-1"), part("edge-2"))
+    );
+}

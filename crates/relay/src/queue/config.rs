@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::priority::Class;
 use super::provenance::Provenance;
 use crate::config::Config;
 use crate::config::diagnostic::Fault;
@@ -225,6 +226,33 @@ fn default_every() -> u64 {
     6 * 3600
 }
 
+/// `[[source-pool]]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SourcePool {
+    /// What it is called.
+    pub name: String,
+    /// Addresses of this node; used by turns.
+    pub addresses: Vec<IpAddr>,
+    /// Our name in EHLO from there; absent = `hostname`.
+    pub helo: Option<String>,
+    /// Only mail of this class.
+    pub class: Option<Class>,
+    /// Only mail whose reverse-path is in one of these domains.
+    #[serde(default)]
+    pub senders: Vec<String>,
+}
+
+impl SourcePool {
+    /// Whether mail of this reverse-path and class leaves from here.
+    pub fn fits(&self, reverse_path: &str, class: Class) -> bool {
+        let domain = reverse_path.rsplit_once('@').map_or("", |(_, domain)| domain);
+        let listed = |one: &String| one.eq_ignore_ascii_case(domain);
+        self.class.is_none_or(|only| only == class)
+            && (self.senders.is_empty() || self.senders.iter().any(listed))
+    }
+}
+
 /// `[dkim]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -271,6 +299,9 @@ pub fn check(config: &Config) -> Result<(), Fault> {
             check_hop(name, hop)?;
         }
     }
+    for (index, pool) in config.source_pool.iter().enumerate() {
+        check_pool(config, &index.to_string(), pool)?;
+    }
     if let Some(check) = &config.self_check
         && !(60..=YEAR).contains(&check.every)
     {
@@ -295,6 +326,30 @@ pub fn check(config: &Config) -> Result<(), Fault> {
         ));
     }
     Ok(())
+}
+
+fn check_pool(config: &Config, index: &str, pool: &SourcePool) -> Result<(), Fault> {
+    let fault =
+        |key, problem: String, remedy: &str| Err(Fault::new(&["source-pool", index, key], problem, remedy));
+    let same = config.source_pool.iter().filter(|other| other.name == pool.name);
+    if same.count() > 1 {
+        let problem = format!("two pools are called `{}`", pool.name);
+        return fault("name", problem, "give each a name of its own");
+    }
+    if pool.addresses.is_empty() {
+        let problem = "a pool without an address".to_owned();
+        return fault("addresses", problem, "name one at least, or remove the pool");
+    }
+    match &pool.helo {
+        Some(helo) if helo.is_empty() || helo.contains(|c: char| c.is_whitespace() || c.is_control()) => {
+            fault(
+                "helo",
+                format!("`{helo}` is not usable here"),
+                "write a host name",
+            )
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_hop(name: &str, hop: &SmtpHop) -> Result<(), Fault> {

@@ -23,4 +23,5 @@ mod require_tls;
 mod sessions;
 mod sink;
 mod smarthost;
+mod sources;
 mod tls;

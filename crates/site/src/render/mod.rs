@@ -5,6 +5,7 @@ mod networkd;
 mod nft;
 mod relay;
 mod smarthost;
+mod source_pool;
 mod suricata;
 mod unbound;
 

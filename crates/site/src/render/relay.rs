@@ -4,14 +4,14 @@ use std::fmt::Write as _;
 
 use ipnet::IpNet;
 
-use super::{header, quoted, quoted_list, smarthost};
+use super::{header, quoted, quoted_list, smarthost, source_pool};
 use crate::model::{At, EncryptedArchives, InboundTls, Node, OutboundTls, Role, Site, Zone};
 
 pub(super) fn render(site: &Site, node: &Node) -> String {
     let mut out = header(site, node.name());
     out += &common(site, node);
     out += &match node.role() {
-        Role::Gateway => gateway(site) + &self_check(site, node),
+        Role::Gateway => gateway(site) + &source_pool::pools(site, node) + &self_check(site, node),
         Role::Internal => internal(site),
     };
     out +=
