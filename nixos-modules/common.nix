@@ -40,6 +40,7 @@ let
     smtp-key = cfg.credentials.smtpKey;
     users = cfg.credentials.users;
     "dmz-state.password" = cfg.credentials.dmzStatePassword;
+    smarthost-login = cfg.credentials.smarthostLogin;
   });
 in
 {
@@ -92,6 +93,11 @@ in
         type = types.nullOr secret;
         default = null;
         description = "Password of the gateways' user at the host of `[dmz-state]`. Only for gateways, where the site names that host.";
+      };
+      smarthostLogin = mkOption {
+        type = types.nullOr secret;
+        default = null;
+        description = "User name and password at the site's smarthost, on a line each. Only for the gateway.";
       };
       users = mkOption {
         type = types.nullOr secret;

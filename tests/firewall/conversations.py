@@ -239,6 +239,27 @@ def services(results, bench):
             results.check(f"service {host} tcp/5432: {pair}", found)
 
 
+def smarthost(results, bench):
+    """The option opens one port, for the queue alone and outward alone; without it nothing."""
+    for site, on in [("smarthost", True), ("ipv6", False)]:
+        bench.load_both(site)
+        for family in (4, 6):
+            probes, sport = [], 47000
+            for source, destination, port, user in [
+                ("gateway's public address", "Internet server", 587, 3005), ("gateway's public address", "Internet server", 587, 0),
+                ("gateway's public address", "Internet server", 587, 3001), ("gateway's public address", "Internet server", 587, 3004),
+                ("gateway's public address", "Internet server", 465, 3005), ("gateway's public address", "Internet server", 588, 3005),
+                ("gateway", "internal mail server", 587, 3005), ("gateway", "rest of the DMZ", 587, 3005),
+            ]:
+                sport += 1
+                sender, receiver, s, d = rows.endpoints(source, destination, family)
+                passes = on and (destination, port, user) == ("Internet server", 587, 3005)
+                probes.append(Probe(f"IPv{family} user {user}: {source} -> {destination} tcp/{port}", sender, receiver, s, d, TCP,
+                                    packets.tcp(s, d, sport, port), passes, f"tcp/{port} by user {user}", user))
+            for pair, found in bench.faults(probes, lambda p: p.passes).items():
+                results.check(f"option smarthost {'on' if on else 'off'}: {pair}", found)
+
+
 def loopback(results, bench):
     """What a node says to itself, by loopback and by its own addresses, is no one else's business."""
     bench.load_both()
@@ -271,4 +292,4 @@ def multicast_listeners(results, bench):
 
 
 PHASES = [every_row_talks, loopback, multicast_listeners, closed_ports_are_silent, path_mtu, forged_into_live_connection,
-          forged_while_routes_are_lost, services]
+          forged_while_routes_are_lost, services, smarthost]

@@ -13,6 +13,7 @@ FIREWALL = REPOSITORY / "firewall"
 SITES = {
     "example": REPOSITORY / "docs" / "site.example.toml",
     "ipv6": pathlib.Path(__file__).resolve().parent / "site-ipv6.toml",
+    "smarthost": pathlib.Path(__file__).resolve().parent / "site-smarthost.toml",
 }
 
 # The IPv6 site with option dmz-state: the host of rows.py's "rest of the DMZ", by either family.

@@ -71,7 +71,9 @@ pub(crate) fn run(root: &Path, credentials: Option<&Path>) -> Result<()> {
         .node(&node_name)
         .context("the credential postern.node names no node of this site")?;
     let (certificates, self_signed) = certificates(&layout, &handover, node.hostname())?;
-    let certificates = with_state_password(&layout, &handover, &site, node.role(), certificates)?;
+    let mut certificates = with_state_password(&layout, &handover, &site, node.role(), certificates)?;
+    let login = smarthost_login(&layout, &handover, &site, node.role())?;
+    certificates.insert(SMARTHOST_LOGIN.to_owned(), (0o600, login));
     let new_users = users_of(&handover, &site, node.role())?;
 
     files::directory(&layout.state, 0o755)?;
@@ -236,6 +238,36 @@ fn with_state_password(
     }
     contents.insert(file.to_owned(), (0o600, password));
     Ok(contents)
+}
+
+/// User and password at the smarthost, each on a line of its own; empty where there is none, since the queue's unit names the file.
+const SMARTHOST_LOGIN: &str = "smarthost.login";
+
+fn smarthost_login(layout: &Layout, handover: &Handover, site: &Site, role: Role) -> Result<Vec<u8>> {
+    let arrived = handover.text("smarthost-login")?;
+    if role != Role::Gateway {
+        if arrived.is_some() {
+            bail!(
+                "postern.smarthost-login was handed to the internal node: only the gateway talks to the smarthost, hand it there"
+            );
+        }
+        return Ok(Vec::new());
+    }
+    let path = layout.state.join("credentials").join(SMARTHOST_LOGIN);
+    let kept = || {
+        let contents = files::read_if_there(&path)?.unwrap_or_default();
+        anyhow::Ok(String::from_utf8_lossy(&contents).into_owned())
+    };
+    let text = arrived.map_or_else(kept, Ok)?;
+    if site.has_smarthost() {
+        let lines: Vec<&str> = text.lines().collect();
+        if lines.len() != 2 || lines.iter().any(|line| line.is_empty()) {
+            bail!(
+                "the site has a [smarthost], and postern.smarthost-login does not hold the login there: hand over a file with the user name on its first line and the password on its second"
+            );
+        }
+    }
+    Ok(text.into_bytes())
 }
 
 fn insert_self_signed(contents: &mut files::Contents, marker: &str, hostname: &str) -> Result<()> {

@@ -6,6 +6,7 @@
 mod app_passwords;
 mod control;
 mod credentials;
+mod dns;
 mod files;
 mod firewall;
 mod import;
@@ -72,6 +73,9 @@ enum Command {
         #[arg(long, default_value = "/run/postern/control.sock")]
         socket: PathBuf,
     },
+    /// What the site's domains publish.
+    #[command(subcommand)]
+    Dns(dns::Command),
     /// How this node and its queue are.
     Status {
         /// The queue's control socket.
@@ -267,6 +271,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Queue(queue) => queue::run(queue),
         Command::Selftest(request) => selftest::run(&request),
         Command::Metrics { socket } => metrics::show(&socket),
+        Command::Dns(command) => dns::run(&command),
         Command::Status { socket, json } => status::show(&socket, json),
     }
 }

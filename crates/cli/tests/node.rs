@@ -156,6 +156,7 @@ fn a_gateway_takes_in_its_site_and_renders() {
             "var/lib/postern/credentials/dmz-state.password",
             "var/lib/postern/credentials/node.crt",
             "var/lib/postern/credentials/node.key",
+            "var/lib/postern/credentials/smarthost.login",
             "var/lib/postern/credentials/smtp.crt",
             "var/lib/postern/credentials/smtp.key",
             "var/lib/postern/credentials/smtp.self-signed",
@@ -283,6 +284,38 @@ fn app_passwords_come_with_the_users_credential_and_go_with_it() {
         bench
             .fails(&words)
             .contains("there is no user nobody@example.org")
+    );
+}
+
+#[test]
+fn a_site_with_a_smarthost_needs_the_login_there() {
+    let bench = Bench::new();
+    bench.edit_site(
+        "[policy]",
+        "[smarthost]\nhost = \"smtp.provider.example\"\n\n[policy]",
+    );
+    bench.hand_over("gateway", &[]);
+    let said = bench.import_fails();
+    assert!(
+        said.contains("postern.smarthost-login does not hold the login"),
+        "{said}"
+    );
+    assert!(!bench.path("root/var/lib/postern/site").exists());
+    fs::write(bench.path("login"), "app@example.org\ns3cret\n").unwrap();
+    bench.hand_over("gateway", &["--extra", "postern.smarthost-login=login"]);
+    bench.import();
+    let kept = bench.path("root/var/lib/postern/credentials/smarthost.login");
+    assert_eq!(mode(&kept), 0o600);
+    assert_eq!(fs::read_to_string(&kept).unwrap(), "app@example.org\ns3cret\n");
+    // It stays where nothing new is handed over, and no inner node gets it.
+    bench.hand_over("gateway", &[]);
+    bench.import();
+    assert_eq!(fs::read_to_string(&kept).unwrap(), "app@example.org\ns3cret\n");
+    bench.hand_over("internal", &["--extra", "postern.smarthost-login=login"]);
+    assert!(
+        bench
+            .import_fails()
+            .contains("only the gateway talks to the smarthost")
     );
 }
 

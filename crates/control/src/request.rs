@@ -39,6 +39,8 @@ pub enum Request {
     },
     /// The DNS records that publish this node's DKIM keys.
     DkimRecords,
+    /// Whether the site's domains publish what its mail is judged by; the DNS is asked anew.
+    DnsCheck,
 }
 
 /// Messages in one [`Request::QueueChange`] at most.
@@ -150,6 +152,13 @@ pub enum Reply {
         /// One for each key.
         records: Vec<DkimRecord>,
     },
+    /// Answer to [`Request::DnsCheck`].
+    DnsCheck {
+        /// Domains that were looked at.
+        domains: u64,
+        /// What is wrong; empty where all is well.
+        findings: Vec<DnsFinding>,
+    },
     /// The request could not be answered.
     Error {
         /// Why.
@@ -241,6 +250,19 @@ pub struct DkimRecord {
     pub name: String,
     /// The text, not split into strings.
     pub value: String,
+}
+
+/// What is wrong with a record of one of the site's domains.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsFinding {
+    /// The domain.
+    pub domain: String,
+    /// Owner name of the record, without the trailing dot.
+    pub record: String,
+    /// What is wrong.
+    pub problem: String,
+    /// What to publish.
+    pub remedy: String,
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use crate::queue::config::{Dkim, MtaSts, NextHop, Queue, Reports, Route};
+use crate::queue::config::{Dkim, MtaSts, NextHop, Queue, Reports, Route, SelfCheck, SourcePool};
 use crate::scan::config::Content;
 use diagnostic::Diagnostic;
 
@@ -78,6 +78,11 @@ pub struct Config {
     pub mta_sts: Option<MtaSts>,
     /// Aggregate reports to domains that ask for them; absent means none are sent.
     pub reports: Option<Reports>,
+    /// Addresses that mail by MX leaves from; the first pool that fits a message counts, and without one the system chooses.
+    #[serde(default)]
+    pub source_pool: Vec<SourcePool>,
+    /// Whether our own domains are looked at as others see them; absent means they are not.
+    pub self_check: Option<SelfCheck>,
     /// Directory of the file this came from; relative paths start here.
     #[serde(skip)]
     pub directory: PathBuf,

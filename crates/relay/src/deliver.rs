@@ -6,7 +6,7 @@
 //! 2. addresses of each host, tried in order until one can be talked to, and how the host must prove itself ([`policy`]:
 //!    [`dane`], [`mta_sts`]);
 //! 3. connect, greeting, EHLO, STARTTLS ([`tls`]), EHLO ([`session`]; time-outs of RFC 5321 4.5.3.2);
-//! 4. MAIL, RCPT, DATA by [`postern_smtp::client`], the content read from the spool in parts ([`content`]).
+//! 4. MAIL, RCPT, then DATA or BDAT by [`postern_smtp::client`], the content read from the spool in parts ([`content`]).
 //!
 //! What one host answered to a transaction is final for this attempt. A host that cannot be talked to, for whatever
 //! reason, makes room for the next.
@@ -20,6 +20,7 @@ pub mod mx;
 pub mod policy;
 pub mod session;
 pub mod shelf;
+pub mod source;
 pub mod tls;
 
 use std::net::{IpAddr, SocketAddr};
@@ -28,17 +29,18 @@ use nix::sys::socket::{setsockopt, sockopt};
 use postern_smtp::client::{self, Dialect, Envelope, Outcome};
 use postern_smtp::replies;
 use postern_smtp::reply::Reply;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
 use crate::queue::config::LmtpSocket;
 use crate::queue::reasons;
 use crate::queue::router::Destination;
 use content::Content;
-use hop::{Encryption, Hop};
+use hop::{Door, Encryption, Hop};
 use mx::{Host, Mx};
 use policy::{Demand, Policies, Proof, Question};
 use session::{Exchange, Stream};
 use shelf::{Kept, Shelf};
+use source::{Source, Sources};
 
 /// Addresses that one attempt tries at most; RFC 5321 5.1 asks for two at least.
 const MAX_ADDRESSES: usize = 8;
@@ -55,6 +57,8 @@ pub struct Courier {
     pub policies: Policies,
     /// Sessions for the next message.
     pub shelf: Shelf,
+    /// Addresses that mail by MX leaves from.
+    pub sources: Sources,
 }
 
 /// How an attempt ended.
@@ -109,6 +113,29 @@ impl Attempt {
         }
     }
 
+    /// A host of our own that wants a login, or another one, says nothing about the message: the operator mends it, and it waits.
+    fn without_refused_logins(mut self) -> Self {
+        for outcome in &mut self.outcomes {
+            // RFC 4954 section 6.
+            if let Outcome::Permanent(reply) = outcome
+                && matches!(reply.code.value(), 530 | 534 | 535 | 538)
+            {
+                *outcome = Outcome::Transient(replies::next_hop_login(&reply.to_string()));
+            }
+        }
+        self
+    }
+
+    /// Why the host takes no mail from us until the operator mends our login, where that is so.
+    pub fn refused_login(&self) -> Option<&Reply> {
+        let replies = self.outcomes.iter().map(Outcome::reply);
+        replies.into_iter().find(|reply| {
+            reply
+                .enhanced
+                .is_some_and(|code| (code.subject, code.detail) == (7, 8))
+        })
+    }
+
     /// The destination is unreachable for any mail, for now.
     pub fn is_unreachable(&self) -> bool {
         let transient = |outcome: &Outcome| matches!(outcome, Outcome::Transient(_));
@@ -122,6 +149,9 @@ struct Way<'a> {
     encryption: &'a Encryption,
     /// Whether what the recipients' domain publishes counts.
     published: bool,
+    door: &'a Door,
+    /// Where connections come from; the system chooses where there is none.
+    source: Option<&'a Source>,
 }
 
 impl Courier {
@@ -135,7 +165,7 @@ impl Courier {
         content: &Content,
     ) -> Attempt {
         if envelope.require_tls || content.waives_tls() {
-            let mut attempt = self.anew(hop, &destination.domain, envelope, content).await;
+            let mut attempt = self.anew(hop, destination, envelope, content).await;
             if let Some(kept) = attempt.session.take() {
                 kept.connection.end();
             }
@@ -150,7 +180,7 @@ impl Courier {
         }
         let mut attempt = match again {
             Some(attempt) => attempt,
-            None => self.anew(hop, &destination.domain, envelope, content).await,
+            None => self.anew(hop, destination, envelope, content).await,
         };
         if let Some(kept) = attempt.session.take() {
             self.shelf.put(destination, kept);
@@ -158,20 +188,31 @@ impl Courier {
         attempt
     }
 
-    /// Over a new connection. `domain` is that of the recipients; a fixed hop does not look at it.
-    async fn anew(&self, hop: &Hop, domain: &str, envelope: Envelope, content: &Content) -> Attempt {
+    /// Over a new connection. A fixed hop does not look at the recipients' domain.
+    async fn anew(
+        &self,
+        hop: &Hop,
+        destination: &Destination,
+        envelope: Envelope,
+        content: &Content,
+    ) -> Attempt {
+        let domain: &str = &destination.domain;
         let fixed = matches!(hop, Hop::Smtp { .. });
+        let open = Door::default();
         let (hosts, way) = match hop {
             Hop::Lmtp(socket) => return self.lmtp(socket, envelope, content).await,
             Hop::Smtp {
                 host,
                 port,
                 encryption,
+                door,
             } => {
                 let way = Way {
                     port: *port,
                     encryption,
                     published: false,
+                    door,
+                    source: None,
                 };
                 (Ok(Mx::fixed(host)), way)
             }
@@ -188,6 +229,11 @@ impl Courier {
                     port: *port,
                     encryption: if excepted || waived { exempt } else { encryption },
                     published: !waived,
+                    door: &open,
+                    source: destination
+                        .source
+                        .as_ref()
+                        .and_then(|name| self.sources.get(name)),
                 };
                 (self.mx.hosts(domain, &self.hostname).await, way)
             }
@@ -226,7 +272,8 @@ impl Courier {
             for address in addresses.into_iter().take(left) {
                 left -= 1;
                 let to = SocketAddr::new(address, way.port);
-                match self.smtp(host, to, &demand, &envelope, content).await {
+                match self.smtp(&way, host, to, &demand, &envelope, content).await {
+                    Ok(attempt) if fixed => return attempt.without_refused_logins(),
                     Ok(attempt) => return attempt,
                     Err(outcome) => note(outcome),
                 }
@@ -267,25 +314,30 @@ impl Courier {
     /// One address of one host; `Err` where it could not be talked to.
     async fn smtp(
         &self,
+        way: &Way<'_>,
         host: &Host,
         to: SocketAddr,
         demand: &Demand,
         envelope: &Envelope,
         content: &Content,
     ) -> Result<Attempt, Outcome> {
-        let mut policy = demand.tls;
+        let (mut policy, mut chunking) = (demand.tls, true);
         loop {
-            let stream = connect(host, to).await?;
+            let stream = connect(host, to, way.source).await?;
             let exchange = Exchange {
-                config: self.session(Dialect::Smtp, policy),
+                config: self.session(Dialect::Smtp, policy, way.source),
                 handshake: demand.handshake.as_ref(),
                 host: &demand.describe(host.name()),
+                chunking,
+                door: way.door,
             };
             match exchange.run(stream, envelope.clone(), content).await {
                 // Opportunistic encryption that fails is no encryption, not no mail (RFC 7435 3).
                 Err(session::Unusable::Handshake(_)) if policy == client::Tls::IfOffered => {
                     policy = client::Tls::Never;
                 }
+                // It does not know what it offers: the same once more, by DATA.
+                Err(session::Unusable::Refused(client::Failure::Chunking(_))) if chunking => chunking = false,
                 Err(unusable) => return Err(unusable.outcome()),
                 // Another host may promise what this one does not (RFC 8689 4.2.1).
                 Ok(answers) if envelope.require_tls && is_unpromised(&answers.outcomes) => {
@@ -307,7 +359,7 @@ impl Courier {
                     .await
                     .map(|stream| Box::new(stream) as Stream),
             ),
-            LmtpSocket::Tcp(address) => (address.to_string(), tcp(*address).await),
+            LmtpSocket::Tcp(address) => (address.to_string(), tcp(*address, None).await),
         };
         let stream = match stream {
             Ok(stream) => stream,
@@ -318,11 +370,13 @@ impl Courier {
                 );
             }
         };
-        let config = self.session(Dialect::Lmtp, client::Tls::Never);
+        let config = self.session(Dialect::Lmtp, client::Tls::Never, None);
         let exchange = Exchange {
             config,
             handshake: None,
             host: &name,
+            chunking: false,
+            door: &Door::default(),
         };
         match exchange.run(stream, envelope.clone(), content).await {
             Ok(answers) => answers.attempt(name, Proof::None, 1),
@@ -333,10 +387,10 @@ impl Courier {
         }
     }
 
-    fn session(&self, dialect: Dialect, tls: client::Tls) -> client::Config {
+    fn session(&self, dialect: Dialect, tls: client::Tls, source: Option<&Source>) -> client::Config {
         client::Config {
             dialect,
-            helo: self.hostname.clone(),
+            helo: source.map_or(&self.hostname, |source| &source.helo).clone(),
             tls,
             pipelining: true,
         }
@@ -349,17 +403,32 @@ fn is_unpromised(outcomes: &[Outcome]) -> bool {
     !outcomes.is_empty() && outcomes.iter().all(|outcome| *outcome.reply() == reply)
 }
 
-async fn connect(host: &Host, to: SocketAddr) -> Result<Stream, Outcome> {
+async fn connect(host: &Host, to: SocketAddr, source: Option<&Source>) -> Result<Stream, Outcome> {
     let name = format!("{} at {to}", host.name());
-    match tokio::time::timeout(CONNECT, tcp(to)).await {
+    let from = match source.map(|source| source.address_towards(&to)) {
+        Some(None) => return Err(reasons::no_source(name).into()),
+        from => from.flatten(),
+    };
+    match tokio::time::timeout(CONNECT, tcp(to, from)).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err(reasons::cannot_connect(name, error).into()),
         Err(_) => Err(reasons::timeout(CONNECT.as_secs()).into()),
     }
 }
 
-async fn tcp(to: SocketAddr) -> std::io::Result<Stream> {
-    let stream = TcpStream::connect(to).await?;
+async fn tcp(to: SocketAddr, from: Option<SocketAddr>) -> std::io::Result<Stream> {
+    let stream = match from {
+        Some(from) => {
+            let socket = if from.is_ipv4() {
+                TcpSocket::new_v4()?
+            } else {
+                TcpSocket::new_v6()?
+            };
+            socket.bind(from)?;
+            socket.connect(to).await?
+        }
+        None => TcpStream::connect(to).await?,
+    };
     // Commands and replies alternate: waiting to fill a segment would cost a round trip each time.
     stream.set_nodelay(true)?;
     notice_death(&stream)?;

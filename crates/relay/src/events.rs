@@ -58,6 +58,12 @@ impl Events {
         &self.meter
     }
 
+    /// Tells that the process serves.
+    pub fn started(&self) {
+        let version = env!("CARGO_PKG_VERSION").into();
+        self.emit(None, None, EventKind::Started { version });
+    }
+
     /// Tells the operator of something to mend.
     pub fn warn(&self, text: impl Into<String>) {
         self.emit(None, None, EventKind::Warning { text: text.into() });

@@ -80,13 +80,7 @@ pub fn main(config: &Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
         .build()?;
     runtime.block_on(async {
         let remembered = remembered::start(remembered).await;
-        events.emit(
-            None,
-            None,
-            EventKind::Started {
-                version: env!("CARGO_PKG_VERSION").into(),
-            },
-        );
+        events.started();
         crate::service::ready(&report.to_string());
         // What the gateway puts in front of a message comes on top.
         let largest = config.limits.max_message_size.saturating_add(FIELDS);

@@ -21,6 +21,7 @@ pub mod outward;
 pub mod page;
 pub mod priority;
 pub mod provenance;
+pub mod published;
 pub mod reasons;
 pub mod report;
 pub mod reports;
@@ -46,6 +47,7 @@ use tokio::task::JoinSet;
 
 use crate::config::{Config, Role};
 use crate::deliver::hop;
+use crate::deliver::source::{self, Sources};
 use crate::dkim::{Signers, keys};
 use crate::events::Events;
 use crate::handover::Listener;
@@ -59,6 +61,7 @@ use intake::Intake;
 use job::Worker;
 use manager::{Command, Manager};
 use provenance::Provenance;
+use published::Published;
 use snapshots::Snapshots;
 use store::Store;
 
@@ -81,6 +84,7 @@ struct Prepared {
     hops: std::collections::BTreeMap<String, hop::Hop>,
     mta_sts: outward::Policies,
     observed: Option<reports::kept::Kept>,
+    sources: Sources,
     signers: Option<Signers>,
     records: Vec<DkimRecord>,
     snapshots: Snapshots,
@@ -102,6 +106,7 @@ pub fn main(config: Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
     let mta_sts = outward::mta_sts(&config, &events)?;
     let observed = reports::open(&config, &events)?;
     let snapshots = Snapshots::open(&config.snapshots_directory(), events.clone())?;
+    let sources = source::prepare(&config)?;
     let own_user = nix::unistd::geteuid().as_raw();
     let report = policy(&config, &spool)
         .enforce()
@@ -121,6 +126,7 @@ pub fn main(config: Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
         hops,
         mta_sts,
         observed,
+        sources,
         signers,
         records,
         snapshots,
@@ -233,9 +239,14 @@ fn policy(config: &Config, spool: &Path) -> Policy {
     let observed = observed.map(|settings| config.state_directory.join(&settings.directory));
     let directories = [spool.to_owned(), config.snapshots_directory()];
     let directories = directories.into_iter().chain(kept).chain(observed);
-    ports
+    let policy = ports
         .into_iter()
-        .fold(Policy::queue(directories), Policy::connect_tcp)
+        .fold(Policy::queue(directories), Policy::connect_tcp);
+    if config.source_pool.is_empty() {
+        policy
+    } else {
+        policy.bind_addresses()
+    }
 }
 
 fn tell_recovery(events: &Events, recovered: &Recovered, took: Duration) {
@@ -274,6 +285,7 @@ async fn serve(
         hops,
         mta_sts,
         observed,
+        sources,
         signers,
         records,
         snapshots,
@@ -291,7 +303,7 @@ async fn serve(
         store: Arc::new(store),
         router: router::Router::new(&config),
         hops,
-        courier: outward::courier(&config, mta_sts),
+        courier: outward::courier(&config, mta_sts, sources),
         signers,
         queue: config.queue.clone(),
         identity,
@@ -306,6 +318,10 @@ async fn serve(
     let reports = reports::Reports::new(&config, observed, worker.clone(), door.clone());
     if let Some(reports) = &reports {
         listeners.spawn(reports.clone().run());
+    }
+    let published = Published::new(&config, &records)?;
+    if let Some(published) = &published {
+        tokio::spawn(published.clone().watch(events.clone()));
     }
     let (stop_taking, taking) = watch::channel(false);
     let mut intakes = JoinSet::new();
@@ -337,17 +353,12 @@ async fn serve(
             worker: worker.clone(),
             manager: door.clone(),
             own_user,
+            published,
         };
         listeners.spawn(Arc::new(control).serve(UnixListener::from_std(listener)?));
     }
     service::ready(&format!("serving; {sandbox}"));
-    events.emit(
-        None,
-        None,
-        EventKind::Started {
-            version: env!("CARGO_PKG_VERSION").into(),
-        },
-    );
+    events.started();
     // Without the manager nothing is delivered, without the writer nothing taken: then the process ends, and is
     // started again.
     let fault = tokio::select! {

@@ -65,8 +65,7 @@ pub fn main(config: &Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
     for _ in 0..content.workers {
         start().context("a worker cannot be started")?;
     }
-    let version = env!("CARGO_PKG_VERSION").into();
-    events.emit(None, None, EventKind::Started { version });
+    events.started();
     let watchdog = crate::service::ready_without_runtime(&supervisor.report().to_string());
     loop {
         match supervisor.wait(watchdog.map_or(TICK, |limit| limit / 3))? {

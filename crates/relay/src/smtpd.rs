@@ -323,13 +323,4 @@ impl Server {
         Some(keeper)
     }
 
-    fn started(&self) {
-        self.events.emit(
-            None,
-            None,
-            EventKind::Started {
-                version: env!("CARGO_PKG_VERSION").into(),
-            },
-        );
-    }
 }

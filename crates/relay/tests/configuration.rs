@@ -136,6 +136,26 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "relay-for = \"local-domains\"\n",
         "relay-for = \"local-domains\"\nlisten-submissions = [\"127.0.0.1:2465\"]\n",
     ),
+    (
+        "login-for-anybody",
+        "port = 2600\ntls = \"off\"",
+        "port = 2600\ntls = \"required\"\nlogin = \"smarthost.login\"",
+    ),
+    (
+        "implicit-tls-left-out",
+        "port = 2600\ntls = \"off\"",
+        "port = 2600\ntls = \"off\"\nimplicit-tls = true",
+    ),
+    (
+        "public-authorities-unused",
+        "port = 2600\ntls = \"off\"",
+        "port = 2600\ntls = \"off\"\npublic-authorities = true",
+    ),
+    (
+        "source-pool-without-addresses",
+        "[queue]",
+        "[[source-pool]]\nname = \"news\"\naddresses = []\n\n[queue]",
+    ),
     ("instance-unknown", "[instance.inside]", "[instance.backstage]"),
 ];
 

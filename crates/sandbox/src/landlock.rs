@@ -27,6 +27,8 @@ pub(crate) struct Reach {
     pub(crate) directories: Vec<PathBuf>,
     /// TCP ports that may be connected to.
     pub(crate) connect_tcp: Vec<u16>,
+    /// TCP sockets may be bound to addresses, with a port that the system chooses.
+    pub(crate) bind_addresses: bool,
 }
 
 /// Restricts this thread for ever. Returns the ABI in force.
@@ -56,6 +58,12 @@ pub(crate) fn restrict(reach: &Reach) -> Result<i32, SandboxError> {
     for port in &reach.connect_tcp {
         rules = rules
             .add_rule(NetPort::new(*port, AccessNet::ConnectTcp))
+            .map_err(refused)?;
+    }
+    if reach.bind_addresses {
+        // Port 0 stands for the ports that the system chooses.
+        rules = rules
+            .add_rule(NetPort::new(0, AccessNet::BindTcp))
             .map_err(refused)?;
     }
     let status = rules.restrict_self().map_err(refused)?;

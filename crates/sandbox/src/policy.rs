@@ -94,6 +94,14 @@ impl Policy {
         self
     }
 
+    /// Also allows TCP sockets to be bound to an address with a port that the system chooses. Nothing can be accepted on them:
+    /// `listen` is in no policy.
+    #[must_use]
+    pub fn bind_addresses(mut self) -> Self {
+        self.reach.bind_addresses = true;
+        self
+    }
+
     fn new(process: &'static str, groups: &[&'static Group]) -> Self {
         Self {
             process,

@@ -210,7 +210,8 @@ pub(crate) static SOCKETS: Group = Group {
         // tokio's signal driver wakes itself through a pair.
         Call(libc::SYS_socketpair, &[is(0, libc::AF_UNIX)]),
         any(libc::SYS_connect),
-        // The resolver client binds its UDP socket to a random port; Landlock refuses any TCP bind.
+        // The resolver client binds its UDP socket to a random port; Landlock refuses any TCP bind, but for the queue's to one of the
+        // source addresses that the site names.
         any(libc::SYS_bind),
         any(libc::SYS_recvfrom),
         any(libc::SYS_recvmsg),

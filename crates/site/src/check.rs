@@ -2,6 +2,8 @@
 //! links of its role, every address lies in its network, networks do not overlap, thresholds are in order.
 
 mod links;
+mod smarthost;
+mod source_pool;
 mod state;
 
 use std::collections::HashSet;
@@ -30,6 +32,8 @@ pub(crate) fn site(site: &Site, report: &mut Report) {
     services(site, report);
     tls_exceptions(site, report);
     state::check(site, report);
+    smarthost::check(site, report);
+    source_pool::check(site, report);
 }
 
 fn identity(site: &Site, report: &mut Report) {

@@ -61,7 +61,14 @@ fn domain_records(out: &mut String, site: &Site, domain: &str, dkim: &[DkimRecor
             IpAddr::V4(v4) => format!("ip4:{v4}"),
             IpAddr::V6(v6) => format!("ip6:{v6}"),
         })
+        .chain(smarthost_include(site))
         .collect();
+    if site.smarthost.is_some() && smarthost_include(site).is_none() {
+        let _ = writeln!(
+            out,
+            "; SPF: the smarthost sends from addresses of its own; put its provider's record into spf-include of [smarthost]"
+        );
+    }
     line(
         out,
         domain,
@@ -105,6 +112,12 @@ fn domain_records(out: &mut String, site: &Site, domain: &str, dkim: &[DkimRecor
         "TXT",
         &text(&format!("v=TLSRPTv1; rua=mailto:{reports}")),
     );
+}
+
+/// The SPF mechanism by which the smarthost's addresses are permitted.
+fn smarthost_include(site: &Site) -> Option<String> {
+    let include = site.smarthost.as_ref()?.spf_include.as_ref()?;
+    Some(format!("include:{}", include.as_str()))
 }
 
 /// A name for the MTA-STS policy that changes when the hosts in it change (RFC 8461 section 3.1: up to 32

@@ -28,8 +28,9 @@ pub struct NamedOption {
     pub opens: &'static str,
 }
 
-/// All options. This version can switch on `submissions` (`[options]`) and `dmz-state`: the rule sets have no rows for the others.
-pub const OPTIONS: [NamedOption; 5] = [
+/// All options. This version can switch on `submissions` (`[options]`), `dmz-state` and `smarthost`: the rule sets have no rows for
+/// the others.
+pub const OPTIONS: [NamedOption; 6] = [
     NamedOption {
         name: "time.ntp",
         opens: "gateway -> Internet udp/123",
@@ -49,6 +50,10 @@ pub const OPTIONS: [NamedOption; 5] = [
     NamedOption {
         name: "dmz-state",
         opens: "gateway <-> state host in the DMZ, TLS",
+    },
+    NamedOption {
+        name: "smarthost",
+        opens: "gateway -> Internet, the smarthost's port, for the queue alone",
     },
 ];
 
@@ -87,6 +92,10 @@ pub fn matrix(site: &Site) -> Vec<Row> {
         row("firewall 2", &gateway_dmz, &server, "tcp/25"),
         row("firewall 2", &server, &gateway_dmz, "tcp/25"),
     ];
+    if let Some(port) = site.smarthost_port() {
+        let allowed = format!("tcp/{port}, for the queue alone (option smarthost)");
+        rows.insert(2, row("firewall 1", &gateway_outside, "Internet", &allowed));
+    }
     if !site.network.app_servers.is_empty() {
         let apps: Vec<IpAddr> = site.network.app_servers.iter().map(|a| **a).collect();
         rows.push(row(
@@ -132,6 +141,7 @@ fn is_on(site: &Site, option: NamedOption) -> bool {
     match option.name {
         "submissions" => site.options.submissions,
         "dmz-state" => site.state.is_some(),
+        "smarthost" => site.smarthost_port().is_some(),
         _ => false,
     }
 }

@@ -52,6 +52,8 @@ pub struct Site {
     pub(crate) inbound_tls: InboundTls,
     pub(crate) outbound_tls: OutboundTls,
     pub(crate) tls_exceptions: Vec<TlsException>,
+    pub(crate) smarthost: Option<Smarthost>,
+    pub(crate) source_pools: Vec<SourcePool>,
     pub(crate) policy: Policy,
     pub(crate) options: Options,
     pub(crate) state: Option<StateHost>,
@@ -238,6 +240,39 @@ pub(crate) struct Options {
     pub(crate) submissions: bool,
 }
 
+/// What goes first, and what then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MailClass {
+    Transactional,
+    Bulk,
+}
+
+/// Addresses of gateways that some of the mail to the world leaves from.
+#[derive(Debug)]
+pub(crate) struct SourcePool {
+    pub(crate) name: At<String>,
+    pub(crate) addresses: At<Vec<At<IpAddr>>>,
+    /// Name in EHLO; none is the node's.
+    pub(crate) helo: Option<At<Domain>>,
+    /// None is both.
+    pub(crate) class: Option<MailClass>,
+    /// Domains of reverse-paths; none is all.
+    pub(crate) senders: Vec<At<Domain>>,
+}
+
+/// A provider's host that outward mail goes through, with a login.
+#[derive(Debug)]
+pub(crate) struct Smarthost {
+    pub(crate) host: At<Domain>,
+    pub(crate) port: At<u64>,
+    /// TLS begins at once.
+    pub(crate) implicit_tls: bool,
+    /// Recipient domains; none is all.
+    pub(crate) domains: Vec<At<Domain>>,
+    /// Whose SPF record names the provider's addresses.
+    pub(crate) spf_include: Option<At<Domain>>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Policy {
     /// Octets.
@@ -277,6 +312,9 @@ impl Default for Policy {
         }
     }
 }
+
+/// TCP ports that the matrix opens from the gateway to the Internet, always.
+const GATEWAY_TO_WORLD: [u64; 4] = [25, 53, 80, 443];
 
 /// The site has no node of this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -345,6 +383,17 @@ impl Site {
         self.internals()
             .flat_map(|node| node.addresses(Zone::Internal))
             .collect()
+    }
+
+    /// Whether outward mail goes through a provider's host, so that a login is needed there.
+    pub fn has_smarthost(&self) -> bool {
+        self.smarthost.is_some()
+    }
+
+    /// The port that the firewall opens for the smarthost, where no row of the matrix has it.
+    pub(crate) fn smarthost_port(&self) -> Option<u64> {
+        let port = *self.smarthost.as_ref()?.port;
+        (!GATEWAY_TO_WORLD.contains(&port)).then_some(port)
     }
 
     /// What MX and SPF publish.

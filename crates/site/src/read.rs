@@ -2,6 +2,8 @@
 //! file without a missing or malformed value becomes a [`Site`] for `check` to look at.
 
 mod nodes;
+mod smarthost;
+mod source_pool;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -35,6 +37,8 @@ pub(crate) fn site(text: &str, report: &mut Report) -> Option<Site> {
     let dns = optional_section(&mut root, "dns", private_root);
     let tls = optional_section(&mut root, "tls", tls);
     let exceptions = list_of_sections(&mut root, "tls-exception", tls_exception);
+    let smarthost = optional_section(&mut root, "smarthost", smarthost::read);
+    let source_pools = list_of_sections(&mut root, "source-pool", source_pool::read);
     let policy = optional_section(&mut root, "policy", policy);
     let options = optional_section(&mut root, "options", options);
     let state = optional_section(&mut root, "dmz-state", state_host);
@@ -54,6 +58,8 @@ pub(crate) fn site(text: &str, report: &mut Report) -> Option<Site> {
         inbound_tls,
         outbound_tls,
         tls_exceptions: exceptions?,
+        smarthost: smarthost?,
+        source_pools: source_pools?,
         policy: policy?.unwrap_or_default(),
         options: options?.unwrap_or_default(),
         state: state?,

@@ -116,3 +116,79 @@ reason = \"an appliance of 2004; ticket 4711\"
     let (hop, _) = hop.split_once("\n[[route]]").expect("routes after it");
     insta::assert_snapshot!(hop);
 }
+
+#[test]
+fn a_smarthost_is_rendered_into_route_firewall_matrix_and_spf() {
+    let part = |more: &str| {
+        let text = format!("{DEFAULT}\n[smarthost]\nhost = \"smtp.Provider.example\"\n{more}");
+        let site = site(&text);
+        let files = site.render("gateway").expect("the site has this node");
+        let contents = |path: &str| {
+            let file = files.iter().find(|file| file.path == path);
+            file.expect("the file").contents.clone()
+        };
+        let relay = contents("relay.toml");
+        let (_, from) = relay.split_once("[next-hop.smarthost]").expect("a hop");
+        let (hop, _) = from.split_once("[dkim]").expect("keys after it");
+        let firewall = contents("site.nft");
+        let firewall: Vec<&str> = firewall
+            .lines()
+            .filter(|line| line.contains("smarthost"))
+            .collect();
+        let matrix = postern_site::matrix_text(&site);
+        let matrix: Vec<&str> = matrix.lines().filter(|line| line.contains("smarthost")).collect();
+        let dns = postern_site::zone_lines(&site, &[]);
+        let dns: Vec<&str> = dns
+            .lines()
+            .filter(|line| line.contains("SPF") || line.contains("v=spf1"))
+            .collect();
+        format!(
+            "{hop}{}\n{}\n{}",
+            firewall.join("\n"),
+            matrix.join("\n"),
+            dns.join("\n")
+        )
+    };
+    insta::assert_snapshot!("smarthost-default", part(""));
+    let all = "port = 465\ndomains = [\"far.example\"]\nspf-include = \"spf.provider.example\"\n";
+    insta::assert_snapshot!("smarthost-full", part(all));
+    let known = part("port = 25\ntls = \"implicit\"\n");
+    assert!(
+        known.contains("implicit-tls = true") && !known.contains("add element"),
+        "{known}"
+    );
+}
+
+#[test]
+fn source_pools_are_rendered_for_the_gateway_that_has_their_addresses() {
+    let text = format!(
+        "{FULL}
+[[source-pool]]
+name = \"news\"
+addresses = [\"192.168.77.7\", \"2001:db8:1::7\", \"192.168.77.8\"]
+helo = \"news.example.org\"
+class = \"bulk\"
+senders = [\"example.org\"]
+[[source-pool]]
+name = \"rest\"
+addresses = [\"192.168.77.8\"]
+"
+    );
+    let part = |node: &str| {
+        let files = site(&text).render(node).expect("the site has this node");
+        let relay = files
+            .iter()
+            .find(|file| file.path == "relay.toml")
+            .expect("a file");
+        let (_, pools) = relay.contents.split_once("[[source-pool]]").expect("a pool");
+        pools
+            .split_once("[self-check]")
+            .expect("keys after it")
+            .0
+            .to_owned()
+    };
+    insta::assert_snapshot!(
+        "source-pools",
+        format!("edge-1:{}edge-2:{}", part("edge-1"), part("edge-2"))
+    );
+}

@@ -1,9 +1,13 @@
 //! Message content in BDAT chunks (RFC 3030 section 2). The same strictness holds as after DATA.
 //!
 //! A chunk's size is its frame: its octets are always taken as content, even when the message is refused already,
-//! so that none can be taken for a command.
+//! so that none can be taken for a command. [`Writer`] is the way out.
+
+mod writer;
 
 use crate::content::{ContentError, ContentLimits, Inspector, Summary};
+
+pub use writer::{Writer, opening};
 
 /// What the receiver found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,11 +1,11 @@
-//! The client side of a session, for SMTP (RFC 5321) and LMTP (RFC 2033), with PIPELINING (RFC 2920).
+//! The client side of a session, for SMTP (RFC 5321) and LMTP (RFC 2033), with PIPELINING (RFC 2920) and CHUNKING (RFC 3030).
 //!
 //! Enters: octets, and envelopes to deliver. Leaves: one [`Step`] after the other, and for every recipient an
 //! [`Outcome`] that rests on the reply of the server. The steps of a session, in order:
 //!
-//! 1. greeting, EHLO or LHLO, STARTTLS if the route asks for it, EHLO again;
+//! 1. greeting, EHLO or LHLO, STARTTLS if the route asks for it, EHLO again, AUTH if we are to log in;
 //! 2. [`Step::Ready`]: the caller delivers an envelope, verifies recipients, or quits;
-//! 3. MAIL, RCPT and DATA, in one flight where the server offers PIPELINING;
+//! 3. MAIL, RCPT and DATA or the first BDAT, in one flight where the server offers PIPELINING;
 //! 4. the content, strictly checked, then one reply (SMTP) or one for each recipient (LMTP);
 //! 5. [`Step::Done`], and on to 2 again.
 //!
@@ -50,17 +50,22 @@
 //! ```
 
 mod extensions;
+mod login;
 mod transaction;
 mod types;
 
 use std::collections::VecDeque;
 
+use crate::bdat;
 use crate::content::ContentError;
+use crate::data::Stuffer;
 use crate::replies;
 use crate::reply::{Parser, Reply};
-use transaction::Transaction;
+use login::Saying;
+use transaction::{Bdat, Form, Transaction};
 
 pub use extensions::Extensions;
+pub use login::{BadLogin, Login};
 pub use transaction::{mail_line, rcpt_line};
 pub use types::{Config, Dialect, Envelope, Failure, Outcome, Recipient, Tls};
 
@@ -92,6 +97,7 @@ enum State {
     Helo,
     StartTls,
     Handshake,
+    Login(Saying),
     Ready,
     Transaction,
     /// The transaction is over, but for RSET.
@@ -112,6 +118,9 @@ pub struct Session {
     encrypted: bool,
     transaction: Option<Transaction>,
     mail_accepted: bool,
+    /// The server has taken a chunk.
+    knows_chunks: bool,
+    login: Option<Login>,
 }
 
 impl Session {
@@ -126,7 +135,23 @@ impl Session {
             encrypted: false,
             transaction: None,
             mail_accepted: false,
+            knows_chunks: false,
+            login: None,
         }
+    }
+
+    /// The same, over a connection that is encrypted already.
+    pub fn over_tls(config: Config) -> Self {
+        Self {
+            encrypted: true,
+            ..Self::new(config)
+        }
+    }
+
+    /// Logs in before the first transaction. Without encryption, or where the server refuses, the session is of no use.
+    #[must_use]
+    pub fn with_login(self, login: Option<Login>) -> Self {
+        Self { login, ..self }
     }
 
     /// What the server offered last.
@@ -180,12 +205,31 @@ impl Session {
 
     /// Delivers a message to the recipients of an envelope; to be called after [`Step::Ready`].
     pub fn deliver(&mut self, envelope: Envelope) {
-        self.begin(envelope, true);
+        self.begin(envelope, Form::Dots(Stuffer::default()));
+    }
+
+    /// The same by BDAT where the server offers CHUNKING (RFC 3030). The envelope's size must be that of the content, and
+    /// `beginning` its first octets, one line at least.
+    ///
+    /// BDAT is not granted before its content follows, so a server that offers it and does not know it reads the content as
+    /// commands. Until a server has taken a chunk, the first one is therefore a harmless line, and nothing follows before the
+    /// reply; one that refuses it is [`Failure::Chunking`], and the message is to be sent by DATA over a new connection. Then a
+    /// small message goes in one flight with its envelope (RFC 3030 section 4.2).
+    pub fn deliver_chunked(&mut self, envelope: Envelope, beginning: &[u8]) {
+        let offered = self.extensions.chunking && self.config.dialect == Dialect::Smtp && envelope.size > 0;
+        let form = match bdat::opening(beginning) {
+            _ if offered && self.knows_chunks => Form::Chunk(bdat::Writer::new(envelope.size)),
+            Some(opening) if offered && (opening.len() as u64) < envelope.size => {
+                Form::opened(envelope.size, opening)
+            }
+            _ => Form::Dots(Stuffer::default()),
+        };
+        self.begin(envelope, form);
     }
 
     /// Asks what the server says to the recipients, without a message; to be called after [`Step::Ready`].
     pub fn verify(&mut self, envelope: Envelope) {
-        self.begin(envelope, false);
+        self.begin(envelope, Form::None);
     }
 
     /// Ends the session; to be called after [`Step::Ready`].
@@ -199,18 +243,17 @@ impl Session {
     /// On an error the connection is to be closed at once: the server has not seen the end, so it must not deliver.
     pub fn body(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), ContentError> {
         match &mut self.transaction {
-            Some(transaction) => transaction.stuffer.push(piece, out),
+            Some(transaction) => transaction.body(piece, out),
             None => Ok(()),
         }
     }
 
     /// Appends the end of the content to `out`. For errors see [`Session::body`].
     pub fn end_body(&mut self, out: &mut Vec<u8>) -> Result<(), ContentError> {
-        if let Some(transaction) = &mut self.transaction {
-            transaction.stuffer.finish(out)?;
-            transaction.body_sent();
+        match &mut self.transaction {
+            Some(transaction) => transaction.end_body(out),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// The connection broke: the outcomes of the transaction under way; none if there was none.
@@ -228,7 +271,7 @@ impl Session {
             .unwrap_or_default()
     }
 
-    fn begin(&mut self, envelope: Envelope, with_body: bool) {
+    fn begin(&mut self, envelope: Envelope, form: Form) {
         self.mail_accepted = false;
         if !matches!(self.state, State::Ready) {
             let count = envelope.recipients.len();
@@ -251,8 +294,7 @@ impl Session {
         } else {
             1
         };
-        let transaction =
-            Transaction::new(envelope, &self.extensions, self.config.dialect, with_body, window);
+        let transaction = Transaction::new(envelope, &self.extensions, self.config.dialect, form, window);
         self.transaction = Some(transaction);
         self.state = State::Transaction;
         self.advance_transaction();
@@ -278,7 +320,9 @@ impl Session {
             State::Greeting if reply.code.value() == 220 => self.greet(),
             State::Greeting => self.fail(Failure::Greeting(reply)),
             State::Ehlo => self.ehlo_reply(reply),
-            State::Helo | State::Reset if reply.is_positive() => self.state = State::Ready,
+            State::Helo if reply.is_positive() => self.log_in(),
+            State::Reset if reply.is_positive() => self.state = State::Ready,
+            State::Login(_) => self.login_reply(reply),
             State::Helo => self.fail(Failure::Ehlo(reply)),
             // Octets behind this reply were injected: whoever sent them wants them read as if they came through TLS.
             State::StartTls if reply.is_positive() && more => {
@@ -321,14 +365,45 @@ impl Session {
 
     fn after_ehlo(&mut self) {
         if self.encrypted || self.config.tls == Tls::Never {
-            self.state = State::Ready;
+            self.log_in();
         } else if self.extensions.starttls {
             self.send("STARTTLS");
             self.state = State::StartTls;
         } else if self.config.tls == Tls::Required {
             self.fail(Failure::TlsNotOffered);
         } else {
+            self.log_in();
+        }
+    }
+
+    /// A password is never said in clear (RFC 4954 section 4).
+    fn log_in(&mut self) {
+        let Some(login) = &self.login else {
             self.state = State::Ready;
+            return;
+        };
+        if !self.encrypted {
+            return self.fail(Failure::LoginInClear);
+        }
+        match Saying::begin(login, &self.extensions) {
+            Some((line, saying)) => {
+                self.send(&line);
+                self.state = State::Login(saying);
+            }
+            None => self.fail(Failure::NoLogin),
+        }
+    }
+
+    fn login_reply(&mut self, reply: Reply) {
+        if reply.is_positive() {
+            self.state = State::Ready;
+        } else if reply.is_intermediate()
+            && let State::Login(saying) = &mut self.state
+        {
+            let line = saying.next();
+            self.send(&line);
+        } else {
+            self.fail(Failure::Login(reply));
         }
     }
 
@@ -336,7 +411,7 @@ impl Session {
         if self.config.tls == Tls::Required {
             self.fail(Failure::StartTls(reply));
         } else {
-            self.state = State::Ready;
+            self.log_in();
         }
     }
 
@@ -349,8 +424,14 @@ impl Session {
             return self.protocol_error("a reply came that nothing asked for");
         }
         self.mail_accepted = transaction.mail_accepted;
-        if more && transaction.wants_body() {
-            return self.protocol_error("the content was answered before it was sent");
+        match &transaction.bdat {
+            Bdat::Unproved => {}
+            Bdat::Known => self.knows_chunks = true,
+            Bdat::Unknown(reply) => {
+                let failure = Failure::Chunking(reply.clone());
+                self.transaction = None;
+                return self.fail(failure);
+            }
         }
         if closes {
             let outcomes = self.abandon(reply);
@@ -359,6 +440,9 @@ impl Session {
             return;
         }
         self.advance_transaction();
+        if more && self.transaction.as_ref().is_some_and(Transaction::wants_body) {
+            self.protocol_error("the content was answered before it was sent");
+        }
     }
 
     /// Sends what may be sent, and ends the transaction once every reply is in.

@@ -24,6 +24,12 @@ impl ContentLimits {
         line: usize::MAX,
         hops: u32::MAX,
     };
+
+    /// What leaves: no host need take a longer line (RFC 5321 section 4.5.3.1.6), and one that breaks it makes lines of its own.
+    pub const OUTGOING: Self = Self {
+        line: 998,
+        ..Self::UNBOUNDED
+    };
 }
 
 /// What was seen of a message.
@@ -63,6 +69,9 @@ pub enum ContentError {
     /// More Received fields than the limit: a loop.
     #[error("the message has more than {0} Received fields, so it is going in circles")]
     TooManyHops(u32),
+    /// The sender of the content has more or less of it than was announced, in octets.
+    #[error("the message does not have the {0} octets that were announced")]
+    NotAsAnnounced(u64),
 }
 
 /// Octets of a header line that are kept to know its field name.

@@ -347,6 +347,8 @@ pub fn content_error(error: ContentError) -> Reply {
                 "The message holds a line of more than {limit} octets; encode it with quoted-printable or base64"
             ),
         ),
+        // A fault of ours: the message itself may be good.
+        ContentError::NotAsAnnounced(_) => Reply::new(451, (4, 3, 0), capitalised(&error.to_string())),
         ContentError::BareCr | ContentError::BareLf | ContentError::Nul => Reply::new(
             554,
             (5, 6, 0),

@@ -61,7 +61,10 @@ pub(crate) fn read(root: &Path) -> Result<Queue, Text> {
                     .collect();
             }
             Reply::Error { text } => return Err(Text::new(&format!("the queue process says: {text}"))),
-            Reply::QueueShow { .. } | Reply::QueueChanged { .. } | Reply::Metrics { .. } => {
+            Reply::QueueShow { .. }
+            | Reply::QueueChanged { .. }
+            | Reply::Metrics { .. }
+            | Reply::DnsCheck { .. } => {
                 return Err(Text::new("the queue process answered another question"));
             }
         }

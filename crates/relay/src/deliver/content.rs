@@ -8,6 +8,8 @@ use crate::spool::body::Stored;
 
 /// Octets read from the spool at a time.
 const PART: usize = 64 << 10;
+/// Octets in which the first line ends, if it is one.
+const FIRST_LINE: usize = 1000;
 
 /// What is sent.
 pub struct Content {
@@ -67,6 +69,14 @@ impl Content {
     /// Octets, for SIZE.
     pub fn size(&self) -> u64 {
         self.prefix.len() as u64 + self.stored.size()
+    }
+
+    /// The first octets: a line at least, where there is one.
+    pub fn beginning(&self) -> Result<Vec<u8>, SpoolError> {
+        if self.prefix.is_empty() {
+            return self.stored.read(0, FIRST_LINE);
+        }
+        Ok(self.prefix.iter().copied().take(FIRST_LINE).collect())
     }
 
     /// The parts in order. Reading blocks, but for what was just written or checked it only copies from memory.

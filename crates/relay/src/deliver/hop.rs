@@ -1,9 +1,10 @@
 //! Next hops, ready for use: their credentials are read before the sandbox stands.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use postern_smtp::client;
+use postern_smtp::client::{self, Login};
 use postern_smtp::reply::Reply;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
@@ -25,6 +26,8 @@ pub enum Hop {
         port: u16,
         /// How the connection is encrypted.
         encryption: Encryption,
+        /// How it begins.
+        door: Door,
     },
     /// The recipient domain's mail exchangers.
     Mx {
@@ -39,6 +42,37 @@ pub enum Hop {
     },
     /// A mail store.
     Lmtp(LmtpSocket),
+}
+
+/// How a session with a host begins.
+#[derive(Default)]
+pub struct Door {
+    /// TLS begins at once.
+    pub implicit_tls: bool,
+    /// Who we are there.
+    pub login: Option<Login>,
+}
+
+/// A next hop cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HopError {
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The file of a login.
+    #[error(
+        "[next-hop.{hop}] login {}: {reason}; it must hold the user name on its first line and the password on its second, \
+         and this process's user must be able to read it",
+        path.display()
+    )]
+    Login {
+        /// The table.
+        hop: String,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
 }
 
 /// How connections to a hop are encrypted.
@@ -78,7 +112,7 @@ pub fn server_name(host: &str) -> Result<ServerName<'static>, Reply> {
 }
 
 /// All next hops of the configuration by name.
-pub fn prepare(config: &Config) -> Result<BTreeMap<String, Hop>, TlsError> {
+pub fn prepare(config: &Config) -> Result<BTreeMap<String, Hop>, HopError> {
     config
         .next_hop
         .iter()
@@ -86,7 +120,25 @@ pub fn prepare(config: &Config) -> Result<BTreeMap<String, Hop>, TlsError> {
         .collect()
 }
 
-fn prepare_one(config: &Config, name: &str, hop: &NextHop) -> Result<Hop, TlsError> {
+/// Reads the file of a login.
+fn login(config: &Config, hop: &str, name: &Path) -> Result<Login, HopError> {
+    let path = config.credential(name);
+    let wrong = |reason: String| HopError::Login {
+        hop: hop.to_owned(),
+        path: path.clone(),
+        reason,
+    };
+    let text = std::fs::read_to_string(&path).map_err(|error| wrong(error.to_string()))?;
+    let mut lines = text.lines();
+    match (lines.next(), lines.next(), lines.next()) {
+        (Some(user), Some(password), None) => {
+            Login::new(user, password).map_err(|error| wrong(error.to_string()))
+        }
+        _ => Err(wrong(format!("it holds {} lines", text.lines().count()))),
+    }
+}
+
+fn prepare_one(config: &Config, name: &str, hop: &NextHop) -> Result<Hop, HopError> {
     Ok(match hop {
         NextHop::Lmtp { socket } => Hop::Lmtp(socket.clone()),
         NextHop::Mx {
@@ -113,8 +165,11 @@ fn prepare_one(config: &Config, name: &str, hop: &NextHop) -> Result<Hop, TlsErr
                         proof: Proof::Mutual,
                     }
                 }
-                (OutboundTls::Required, Some(authority)) => {
-                    let client = tls::authenticated(&config.credential(authority))?;
+                (OutboundTls::Required, authority) if authority.is_some() || smtp.public_authorities => {
+                    let client = match authority {
+                        Some(authority) => tls::authenticated(&config.credential(authority))?,
+                        None => tls::public()?,
+                    };
                     let name = smtp.server_name.clone().unwrap_or_else(|| smtp.host.clone());
                     let name = ServerName::try_from(name).map_err(|error| TlsError::Unusable {
                         what: format!("[next-hop.{name}]", name = smtp.host),
@@ -133,6 +188,14 @@ fn prepare_one(config: &Config, name: &str, hop: &NextHop) -> Result<Hop, TlsErr
                 host: smtp.host.clone(),
                 port: smtp.port,
                 encryption,
+                door: Door {
+                    implicit_tls: smtp.implicit_tls,
+                    login: smtp
+                        .login
+                        .as_deref()
+                        .map(|file| login(config, name, file))
+                        .transpose()?,
+                },
             }
         }
     })

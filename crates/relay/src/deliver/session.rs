@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use postern_smtp::client::{Config, Envelope, Failure, Outcome, Session, Step};
+use postern_smtp::client::{Config, Envelope, Failure, Outcome, Session, Step, Tls};
 use postern_smtp::replies;
 use postern_smtp::reply::Reply;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use super::content::Content;
-use super::hop::Handshake;
+use super::hop::{Door, Handshake};
 use super::policy::Proof;
 use super::shelf::Kept;
 use super::{Attempt, Contact};
@@ -44,6 +44,10 @@ pub struct Exchange<'a> {
     pub handshake: Option<&'a Handshake>,
     /// Name of the host, for reasons.
     pub host: &'a str,
+    /// Whether content goes by BDAT where the host offers CHUNKING.
+    pub chunking: bool,
+    /// How the session begins.
+    pub door: &'a Door,
 }
 
 /// The host could not be talked to; nothing was delivered.
@@ -129,6 +133,8 @@ pub struct Connection {
     received: Vec<u8>,
     /// Content of the message under way was sent: the host may have all of it.
     content_sent: bool,
+    /// Whether content goes by BDAT where the host offers CHUNKING.
+    chunking: bool,
 }
 
 impl Exchange<'_> {
@@ -141,11 +147,15 @@ impl Exchange<'_> {
     ) -> Result<Answers, Unusable> {
         let mut connection = Connection {
             stream,
-            session: Session::new(self.config.clone()),
+            session: self.session(),
             tls: None,
             received: Vec::new(),
             content_sent: false,
+            chunking: self.chunking,
         };
+        if self.door.implicit_tls {
+            self.encrypt(&mut connection).await?;
+        }
         match self.steps(&mut connection, envelope, content).await {
             Ok(outcomes) => Ok(Answers::new(outcomes, connection)),
             Err(unusable) => {
@@ -158,6 +168,18 @@ impl Exchange<'_> {
                 }
             }
         }
+    }
+
+    fn session(&self) -> Session {
+        let session = if self.door.implicit_tls {
+            Session::over_tls(Config {
+                tls: Tls::Never,
+                ..self.config.clone()
+            })
+        } else {
+            Session::new(self.config.clone())
+        };
+        session.with_login(self.door.login.clone())
     }
 
     async fn steps(
@@ -181,15 +203,22 @@ impl Exchange<'_> {
                     read(&mut connection.stream, &mut connection.received, wait.min(left)).await?;
                 }
                 Step::Send(octets) => write(&mut connection.stream, &octets).await?,
-                Step::StartTls => self.encrypt(connection).await?,
+                Step::StartTls => {
+                    self.encrypt(connection).await?;
+                    connection.session.tls_established();
+                }
                 Step::Ready => match envelope.take() {
+                    Some(envelope) if connection.chunking => {
+                        let beginning = content.beginning().unwrap_or_default();
+                        connection.session.deliver_chunked(envelope, &beginning);
+                    }
                     Some(envelope) => connection.session.deliver(envelope),
                     None => return Err(Unusable::Lost(replies::connection_lost())),
                 },
                 Step::SendBody => {
                     connection.content_sent = true;
                     if let Err(outcome) = send(connection, content).await? {
-                        // Without the final dot the other side must not deliver (RFC 5321 4.1.1.4).
+                        // Without the final dot, or the rest of a chunk, the other side must not deliver (RFC 5321 4.1.1.4).
                         let count = connection.session.connection_lost().len();
                         return Ok(vec![outcome; count]);
                     }
@@ -218,7 +247,6 @@ impl Exchange<'_> {
         let info = crate::tls::info(encrypted.get_ref().1);
         connection.tls = Some(format!("{} {}", info.version, info.cipher));
         connection.stream = Box::new(encrypted);
-        connection.session.tls_established();
         Ok(())
     }
 }
@@ -301,13 +329,16 @@ impl Kept {
             config: connection.session.config().clone(),
             handshake: None,
             host: &host,
+            chunking: connection.chunking,
+            door: &Door::default(),
         };
         let outcomes = match exchange.steps(&mut connection, envelope, content).await {
             Ok(outcomes) => outcomes,
             Err(_) => connection.session.connection_lost(),
         };
         let final_word = |outcome: &Outcome| matches!(outcome, Outcome::Permanent(_));
-        let sent = connection.content_sent;
+        // Content may go with its envelope: before MAIL is answered nothing is known to have been looked at.
+        let sent = connection.content_sent && connection.session.mail_accepted();
         let answers = Answers::new(outcomes, connection);
         let answered =
             answers.heard || !answers.outcomes.is_empty() && answers.outcomes.iter().all(final_word);

@@ -1,10 +1,11 @@
 //! The queue's part of `relay.toml`: next hops, routes, retry, signing.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::priority::Class;
 use super::provenance::Provenance;
 use crate::config::Config;
 use crate::config::diagnostic::Fault;
@@ -56,8 +57,27 @@ pub struct SmtpHop {
     pub certificate: Option<PathBuf>,
     /// Our PEM key (mutual).
     pub key: Option<PathBuf>,
-    /// Authority of the host's certificate (mutual).
+    /// Authority of the host's certificate (mutual; or required, which then proves the host).
     pub ca: Option<PathBuf>,
+    /// The host proves itself by a certificate of an authority that browsers agree on (required).
+    #[serde(default)]
+    pub public_authorities: bool,
+    /// TLS begins at once, without STARTTLS (RFC 8314 section 3.3).
+    #[serde(default)]
+    pub implicit_tls: bool,
+    /// File with our user name there and, on its second line, the password; only for a host that proves itself.
+    pub login: Option<PathBuf>,
+}
+
+impl SmtpHop {
+    /// Whether the host must prove that it is the right one.
+    fn is_proved(&self) -> bool {
+        match self.tls {
+            OutboundTls::Mutual => true,
+            OutboundTls::Required => self.ca.is_some() || self.public_authorities,
+            OutboundTls::Opportunistic | OutboundTls::Off => false,
+        }
+    }
 }
 
 /// Where an LMTP server listens.
@@ -215,6 +235,48 @@ fn default_interval() -> u64 {
     86_400
 }
 
+/// `[self-check]`: our own domains' SPF, DKIM and DMARC records are looked at, and faults are told.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SelfCheck {
+    /// Addresses that our mail comes from, as others see them; of none, SPF is not looked at.
+    pub addresses: Vec<IpAddr>,
+    /// Seconds between two looks, a minute at least.
+    #[serde(default = "default_every")]
+    pub every: u64,
+}
+
+fn default_every() -> u64 {
+    6 * 3600
+}
+
+/// `[[source-pool]]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SourcePool {
+    /// What it is called.
+    pub name: String,
+    /// Addresses of this node; used by turns.
+    pub addresses: Vec<IpAddr>,
+    /// Our name in EHLO from there; absent = `hostname`.
+    pub helo: Option<String>,
+    /// Only mail of this class.
+    pub class: Option<Class>,
+    /// Only mail whose reverse-path is in one of these domains.
+    #[serde(default)]
+    pub senders: Vec<String>,
+}
+
+impl SourcePool {
+    /// Whether mail of this reverse-path and class leaves from here.
+    pub fn fits(&self, reverse_path: &str, class: Class) -> bool {
+        let domain = reverse_path.rsplit_once('@').map_or("", |(_, domain)| domain);
+        let listed = |one: &String| one.eq_ignore_ascii_case(domain);
+        self.class.is_none_or(|only| only == class)
+            && (self.senders.is_empty() || self.senders.iter().any(listed))
+    }
+}
+
 /// `[dkim]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -256,6 +318,23 @@ pub fn check(config: &Config) -> Result<(), Fault> {
             ));
         }
     }
+    for (name, hop) in &config.next_hop {
+        if let NextHop::Smtp(hop) = hop {
+            check_hop(name, hop)?;
+        }
+    }
+    for (index, pool) in config.source_pool.iter().enumerate() {
+        check_pool(config, &index.to_string(), pool)?;
+    }
+    if let Some(check) = &config.self_check
+        && !(60..=YEAR).contains(&check.every)
+    {
+        return Err(Fault::new(
+            &["self-check", "every"],
+            format!("{} seconds between two looks at the DNS", check.every),
+            "write a number from 60 to a year; 21600 is six hours",
+        ));
+    }
     if config.queue.retry.is_empty() || config.queue.retry.iter().any(|wait| !(1..=YEAR).contains(wait)) {
         return Err(Fault::new(
             &["queue", "retry"],
@@ -294,6 +373,55 @@ fn check_reports(config: &Config) -> Result<(), Fault> {
             &["reports", "interval"],
             format!("a period of {} seconds", reports.interval),
             "write a number of seconds up to a week; 86400 is what receivers expect",
+        ));
+    }
+    Ok(())
+}
+
+fn check_pool(config: &Config, index: &str, pool: &SourcePool) -> Result<(), Fault> {
+    let fault =
+        |key, problem: String, remedy: &str| Err(Fault::new(&["source-pool", index, key], problem, remedy));
+    let same = config.source_pool.iter().filter(|other| other.name == pool.name);
+    if same.count() > 1 {
+        let problem = format!("two pools are called `{}`", pool.name);
+        return fault("name", problem, "give each a name of its own");
+    }
+    if pool.addresses.is_empty() {
+        let problem = "a pool without an address".to_owned();
+        return fault("addresses", problem, "name one at least, or remove the pool");
+    }
+    match &pool.helo {
+        Some(helo) if helo.is_empty() || helo.contains(|c: char| c.is_whitespace() || c.is_control()) => {
+            fault(
+                "helo",
+                format!("`{helo}` is not usable here"),
+                "write a host name",
+            )
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_hop(name: &str, hop: &SmtpHop) -> Result<(), Fault> {
+    if hop.login.is_some() && !hop.is_proved() {
+        return Err(Fault::new(
+            &["next-hop", name, "login"],
+            "a password goes only to a host that proves who it is",
+            "set tls = \"required\" and `ca` or public-authorities = true in this table",
+        ));
+    }
+    if hop.implicit_tls && matches!(hop.tls, OutboundTls::Opportunistic | OutboundTls::Off) {
+        return Err(Fault::new(
+            &["next-hop", name, "implicit-tls"],
+            "TLS that begins at once cannot be left out",
+            "set tls = \"required\" in this table",
+        ));
+    }
+    if hop.public_authorities && (hop.tls != OutboundTls::Required || hop.ca.is_some()) {
+        return Err(Fault::new(
+            &["next-hop", name, "public-authorities"],
+            "the host's certificate is already to be of another authority, or is not looked at",
+            "set tls = \"required\" and leave `ca` out, or remove this key",
         ));
     }
     Ok(())

@@ -16,6 +16,7 @@ use super::figures::Figures;
 use super::job::Worker;
 use super::manager::Command;
 use super::page::Query;
+use super::published::Published;
 
 /// Octets of a request at most.
 const REQUEST: u64 = 64 << 10;
@@ -40,6 +41,8 @@ pub struct Control {
     pub manager: UnboundedSender<Command>,
     /// The user as which the queue runs.
     pub own_user: u32,
+    /// Looks at our own domains; absent where the configuration does not want it.
+    pub published: Option<Arc<Published>>,
 }
 
 impl Control {
@@ -116,10 +119,23 @@ impl Control {
             Request::DkimRecords => Some(Reply::DkimRecords {
                 records: self.records.clone(),
             }),
+            Request::DnsCheck => Some(self.check_dns().await),
         };
         answered.unwrap_or_else(|| Reply::Error {
             text: "the queue is stopping; ask again when it has started".into(),
         })
+    }
+
+    async fn check_dns(&self) -> Reply {
+        match &self.published {
+            Some(published) => Reply::DnsCheck {
+                domains: published.domains(),
+                findings: published.check().await,
+            },
+            None => Reply::Error {
+                text: "this node does not look at the domains' records; ask a gateway, whose relay.toml has [self-check]".into(),
+            },
+        }
     }
 
     /// All changes are under way together, so that they share flushes.

@@ -120,6 +120,12 @@ impl Worker {
                 Attempt::not_made(outcomes)
             }
         };
+        if let Some(reply) = attempt.refused_login() {
+            self.events.warn(format!(
+                "mail waits at the next hop {}: {reply}. User and password are in the file that its `login` names",
+                job.destination.next_hop
+            ));
+        }
         self.conclude(job, &stored.message, Some(&stored), &attempt).await
     }
 

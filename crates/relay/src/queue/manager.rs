@@ -123,7 +123,14 @@ impl Manager {
             .recipients
             .iter()
             .zip(statuses)
-            .map(|(recipient, status)| (self.destination(provenance, &recipient.address), status))
+            .map(|(recipient, status)| {
+                let to = self.destination(provenance, &recipient.address);
+                let class = priority::class(bulk, 0);
+                (
+                    self.worker.router.from_source(to, &envelope.reverse_path, class),
+                    status,
+                )
+            })
             .collect();
         let new = New {
             location,

@@ -13,6 +13,7 @@ use crate::deliver::mta_sts::fetch::Fetcher;
 use crate::deliver::mta_sts::store::Store;
 use crate::deliver::mx::Mx;
 use crate::deliver::shelf::Shelf;
+use crate::deliver::source::Sources;
 use crate::deliver::{Courier, policy, tls};
 use crate::events::Events;
 
@@ -55,7 +56,7 @@ pub fn mta_sts(config: &Config, events: &Events) -> anyhow::Result<Policies> {
 }
 
 /// Who delivers. Within the runtime: policies are renewed in the background from here on.
-pub fn courier(config: &Config, mta_sts: Policies) -> Courier {
+pub fn courier(config: &Config, mta_sts: Policies, sources: Sources) -> Courier {
     let dns = Dns::new(config.resolver.address);
     if let Some((mta_sts, _)) = &mta_sts {
         let mta_sts = mta_sts.clone();
@@ -66,5 +67,6 @@ pub fn courier(config: &Config, mta_sts: Policies) -> Courier {
         mx: Mx::new(dns),
         policies: policy::Policies { dns, mta_sts },
         shelf: Shelf::default(),
+        sources,
     }
 }

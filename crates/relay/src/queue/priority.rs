@@ -5,13 +5,16 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use serde::Deserialize;
+
 /// A message with more recipients is bulk.
 const MANY_RECIPIENTS: usize = 50;
 /// Messages of one sender in the queue; what comes on top is bulk.
 const BACKLOG: usize = 500;
 
 /// What goes first, and what then.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Class {
     /// Somebody waits for it.
     Transactional = 0,

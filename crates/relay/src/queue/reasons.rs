@@ -47,6 +47,15 @@ pub fn cannot_connect(host: impl Display, error: impl Display) -> Reply {
     Reply::new(451, (4, 4, 1), format!("cannot connect to {host}: {error}"))
 }
 
+/// Mail leaves from its pool's addresses and from no other.
+pub fn no_source(host: impl Display) -> Reply {
+    Reply::new(
+        451,
+        (4, 4, 1),
+        format!("the source pool has no address of the family of {host}"),
+    )
+}
+
 /// RFC 5321 4.5.3.2.
 pub fn timeout(seconds: u64) -> Reply {
     Reply::new(451, (4, 4, 2), format!("no answer in {seconds} s"))

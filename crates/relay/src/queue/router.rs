@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::config::{NextHop, Route};
+use super::config::{NextHop, Route, SourcePool};
+use super::priority::Class;
 use super::provenance::Provenance;
 use crate::config::Config;
 
@@ -16,11 +17,14 @@ pub struct Destination {
     pub domain: Box<str>,
     /// Add DKIM signatures.
     pub sign: bool,
+    /// Name of the source pool that the mail leaves from; none where the system chooses.
+    pub source: Option<Arc<str>>,
 }
 
 /// The route table.
 pub struct Router {
     routes: Vec<Line>,
+    pools: Vec<(Arc<str>, SourcePool)>,
 }
 
 struct Line {
@@ -39,6 +43,11 @@ impl Router {
         };
         Self {
             routes: config.route.iter().map(line).collect(),
+            pools: config
+                .source_pool
+                .iter()
+                .map(|pool| (pool.name.as_str().into(), pool.clone()))
+                .collect(),
         }
     }
 
@@ -60,7 +69,21 @@ impl Router {
             next_hop: line.next_hop.clone(),
             domain,
             sign,
+            source: None,
         })
+    }
+
+    /// The same for mail of this reverse-path and class: what goes by MX leaves from the first pool that fits.
+    pub fn from_source(&self, to: Destination, reverse_path: &str, class: Class) -> Destination {
+        let by_mx = !to.next_hop.is_empty() && !to.domain.is_empty();
+        let fitting = self
+            .pools
+            .iter()
+            .find(|(_, pool)| by_mx && pool.fits(reverse_path, class));
+        Destination {
+            source: fitting.map(|(name, _)| name.clone()),
+            ..to
+        }
     }
 
     /// For a message whose route is gone since it was taken: it waits until there is one.
@@ -69,6 +92,7 @@ impl Router {
             next_hop: "".into(),
             domain: domain_of(address).into(),
             sign: false,
+            source: None,
         }
     }
 }

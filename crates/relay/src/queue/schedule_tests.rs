@@ -9,6 +9,7 @@ fn to(name: &str) -> Destination {
         next_hop: name.into(),
         domain: "".into(),
         sign: false,
+        source: None,
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) async fn serve(server: Arc<Server>, ports: Vec<Port>, sandbox: &str) 
         )));
     }
     let reporting = tokio::spawn(super::figures::report(Arc::clone(&server)));
-    server.started();
+    server.events.started();
     crate::service::ready(sandbox);
     stop.wait().await;
     crate::service::stopping();

@@ -235,6 +235,23 @@ pub(crate) static ALL: &[Attempt] = &[
     queue("queue: bind a TCP port", Errno(libc::EACCES), |_, _| {
         TcpListener::bind("127.0.0.1:0").map(drop)
     }),
+    // A port that the system chooses may be bound, and nothing be taken on it.
+    Attempt {
+        name: "queue with source addresses: listen",
+        policy: |a| Around::queue(a).bind_addresses(),
+        prepare: nothing,
+        in_worker: false,
+        run: |_, _| TcpListener::bind("127.0.0.1:0").map(drop),
+        end: Errno(libc::EPERM),
+    },
+    Attempt {
+        name: "queue with source addresses: bind a TCP port of its own choice",
+        policy: |a| Around::queue(a).bind_addresses(),
+        prepare: nothing,
+        in_worker: false,
+        run: |_, _| TcpListener::bind("127.0.31.41:2525").map(drop),
+        end: Errno(libc::EACCES),
+    },
     queue(
         "queue: make a file executable by open",
         Errno(libc::EACCES),

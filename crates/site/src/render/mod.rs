@@ -4,6 +4,8 @@ mod dovecot;
 mod networkd;
 mod nft;
 mod relay;
+mod smarthost;
+mod source_pool;
 mod suricata;
 mod unbound;
 

@@ -55,6 +55,8 @@ pub(super) fn render(site: &Site, node: &Node) -> String {
         };
         add(&mut out, set, &[format!("{} . {}", *state.address, *state.port)]);
     }
+    let smarthost = site.smarthost_port().map(|port| port.to_string());
+    add(&mut out, "smarthost", smarthost.as_slice());
     for (set, v4) in [("services4", true), ("services6", false)] {
         let family = site
             .services

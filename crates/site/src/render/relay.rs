@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 
 use ipnet::IpNet;
 
-use super::{header, quoted, quoted_list};
+use super::{header, quoted, quoted_list, smarthost, source_pool};
 use crate::model::{At, DmarcReports, EncryptedArchives, InboundTls, Node, OutboundTls, Role, Site, Zone};
 
 pub(super) fn render(site: &Site, node: &Node) -> String {
     let mut out = header(site, node.name());
     out += &common(site, node);
     out += &match node.role() {
-        Role::Gateway => gateway(site),
+        Role::Gateway => gateway(site) + &source_pool::pools(site, node) + &self_check(site, node),
         Role::Internal => internal(site),
     };
     out +=
@@ -147,7 +147,7 @@ next-hop = \"internal\"
 from = [\"inside\"]
 domains = {domains}
 next-hop = \"internal\"
-
+{smarthost}
 [[route]]
 from = [\"inside\"]
 domains = [\"*\"]
@@ -172,6 +172,7 @@ domains = {domains}
         },
         shared_state = shared_state(site),
         next_hop = mutual_hop("internal", &internal_host, &internal_name),
+        smarthost = smarthost::hop_and_route(site),
         selector = quoted(&site.dkim_selector),
     )
 }
@@ -268,6 +269,17 @@ password = \"dmz-state.password\"
 ",
         name = quoted(state.hostname.as_str()),
         user = quoted(&state.user),
+    )
+}
+
+/// The addresses are those that others see. Where all mail leaves by a smarthost, its own addresses count, which we do not know.
+fn self_check(site: &Site, node: &Node) -> String {
+    let elsewhere = site.smarthost.as_ref().is_some_and(|one| one.domains.is_empty());
+    let own = node.public_addresses.iter().map(|address| address.to_string());
+    let addresses: Vec<String> = own.filter(|_| !elsewhere).collect();
+    format!(
+        "\n[self-check]\naddresses = {}\nevery = 21600\n",
+        quoted_list(addresses)
     )
 }
 

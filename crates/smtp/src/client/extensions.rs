@@ -31,6 +31,10 @@ pub struct Extensions {
     pub enhanced_status_codes: bool,
     /// XSUBMIT, which an internal node offers its gateway.
     pub submission: bool,
+    /// AUTH, with PLAIN.
+    pub auth_plain: bool,
+    /// AUTH, with LOGIN.
+    pub auth_login: bool,
 }
 
 impl Extensions {
@@ -53,6 +57,11 @@ impl Extensions {
                 "DSN" => extensions.dsn = true,
                 "CHUNKING" => extensions.chunking = true,
                 "XSUBMIT" => extensions.submission = true,
+                "AUTH" => words.for_each(|mechanism| match mechanism.to_ascii_uppercase().as_str() {
+                    "PLAIN" => extensions.auth_plain = true,
+                    "LOGIN" => extensions.auth_login = true,
+                    _ => {}
+                }),
                 "ENHANCEDSTATUSCODES" => extensions.enhanced_status_codes = true,
                 _ => {}
             }

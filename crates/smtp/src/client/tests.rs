@@ -1,7 +1,9 @@
 use super::*;
 use crate::address::{ForwardPath, ReversePath};
 
+mod chunking;
 mod lmtp;
+mod login;
 mod session;
 mod together;
 mod transaction;

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 
 use super::{Dialect, Envelope, Extensions, Outcome, Recipient};
+use crate::bdat;
+use crate::content::ContentError;
 use crate::data::Stuffer;
 use crate::dsn::xtext;
 use crate::replies;
@@ -11,6 +13,8 @@ use crate::reply::Reply;
 /// Commands without a reply, with PIPELINING: the replies must fit into the buffers of the connection,
 /// or both sides would wait for each other to read (RFC 2920 section 3.1).
 pub(super) const WINDOW: usize = 32;
+/// Content of so many octets may share a flight with its envelope: if no recipient is accepted, little was sent in vain.
+const TOGETHER: u64 = 64 << 10;
 
 /// Whose reply is to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +22,10 @@ enum Expect {
     Mail,
     Recipient(usize),
     Data,
+    /// Of the first chunk, which shows whether the server knows BDAT.
+    Opening,
+    /// Of the last chunk: of every accepted recipient.
+    Chunk,
     /// After the content: of every accepted recipient (SMTP).
     Content,
     /// After the content: of this recipient (LMTP).
@@ -31,11 +39,11 @@ enum Expect {
 enum Content {
     /// Recipients are verified only.
     None,
-    /// DATA is to be sent.
+    /// DATA or the first chunk is to be sent.
     Due,
-    /// DATA was sent.
+    /// DATA or the first chunk was sent.
     Asked,
-    /// DATA was granted.
+    /// The caller is to give it.
     Wanted,
     /// DATA was granted, but there is no recipient: a dot must end it.
     Unwanted,
@@ -43,9 +51,43 @@ enum Content {
     Over,
 }
 
+/// The form of the content on the wire.
+#[derive(Debug)]
+pub(super) enum Form {
+    /// There is none: recipients are verified only.
+    None,
+    /// DATA.
+    Dots(Stuffer),
+    /// BDAT, by a server that may not know it: this is the first chunk.
+    Opened(bdat::Writer, Vec<u8>),
+    /// BDAT, in one chunk.
+    Chunk(bdat::Writer),
+}
+
+impl Form {
+    /// Chunks for a message of `size` octets, the first of them `opening`.
+    pub(super) fn opened(size: u64, opening: &[u8]) -> Self {
+        let mut writer = bdat::Writer::new(size);
+        let chunk = writer.open(opening);
+        Self::Opened(writer, chunk)
+    }
+}
+
+/// Whether a server that offers CHUNKING knows BDAT.
+#[derive(Debug)]
+pub(super) enum Bdat {
+    Unproved,
+    /// It has taken a chunk.
+    Known,
+    /// It has not: what it says from here on may be the answer to anything.
+    Unknown(Reply),
+}
+
 #[derive(Debug)]
 pub(super) struct Transaction {
-    pub(super) stuffer: Stuffer,
+    form: Form,
+    /// The content goes without waiting for the replies to the envelope.
+    together: bool,
     dialect: Dialect,
     window: usize,
     /// Lines of MAIL and RCPT, in order, that were not sent yet.
@@ -53,6 +95,8 @@ pub(super) struct Transaction {
     awaiting: VecDeque<Expect>,
     content: Content,
     pub(super) mail_accepted: bool,
+    pub(super) bdat: Bdat,
+    /// The server is done with the envelope.
     data_granted: bool,
     accepted: Vec<usize>,
     outcomes: Vec<Option<Outcome>>,
@@ -63,9 +107,11 @@ impl Transaction {
         envelope: Envelope,
         extensions: &Extensions,
         dialect: Dialect,
-        with_content: bool,
+        form: Form,
         window: usize,
     ) -> Self {
+        let pipelined = window > envelope.recipients.len() + 1;
+        let together = matches!(form, Form::Chunk(_)) && pipelined && envelope.size <= TOGETHER;
         let outcomes = vec![None; envelope.recipients.len()];
         let mut lines = VecDeque::from([(Expect::Mail, mail_line(&envelope, extensions))]);
         for (at, recipient) in envelope.recipients.into_iter().enumerate() {
@@ -73,13 +119,19 @@ impl Transaction {
             lines.push_back((Expect::Recipient(at), line));
         }
         Self {
-            stuffer: Stuffer::default(),
+            content: if matches!(form, Form::None) {
+                Content::None
+            } else {
+                Content::Due
+            },
+            form,
+            together,
             dialect,
             window,
             lines,
             awaiting: VecDeque::new(),
-            content: if with_content { Content::Due } else { Content::None },
             mail_accepted: false,
+            bdat: Bdat::Unproved,
             data_granted: false,
             accepted: Vec::new(),
             outcomes,
@@ -92,10 +144,24 @@ impl Transaction {
         while self.awaiting.len() < self.window {
             let (expect, line) = match self.lines.pop_front() {
                 Some(next) => next,
-                None if self.data_is_due() => {
-                    self.content = Content::Asked;
-                    (Expect::Data, "DATA".to_owned())
-                }
+                None if self.data_is_due() => match &self.form {
+                    Form::Dots(_) => {
+                        self.content = Content::Asked;
+                        (Expect::Data, "DATA".to_owned())
+                    }
+                    Form::Opened(_, chunk) => {
+                        self.content = Content::Asked;
+                        out.extend_from_slice(chunk);
+                        self.awaiting.push_back(Expect::Opening);
+                        break;
+                    }
+                    Form::Chunk(_) | Form::None => {
+                        if self.together || self.awaiting.is_empty() {
+                            self.content = Content::Wanted;
+                        }
+                        break;
+                    }
+                },
                 None => break,
             };
             out.extend_from_slice(line.as_bytes());
@@ -120,17 +186,32 @@ impl Transaction {
     }
 
     pub(super) fn wants_body(&self) -> bool {
-        self.content == Content::Wanted && self.awaiting.is_empty()
+        self.content == Content::Wanted && (self.together || self.awaiting.is_empty())
     }
 
-    pub(super) fn body_sent(&mut self) {
+    pub(super) fn body(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), ContentError> {
+        match &mut self.form {
+            Form::Dots(stuffer) => stuffer.push(piece, out),
+            Form::Opened(writer, _) | Form::Chunk(writer) => writer.push(piece, out),
+            Form::None => Ok(()),
+        }
+    }
+
+    pub(super) fn end_body(&mut self, out: &mut Vec<u8>) -> Result<(), ContentError> {
+        match &mut self.form {
+            Form::Dots(stuffer) => drop(stuffer.finish(out)?),
+            Form::Opened(writer, _) | Form::Chunk(writer) => drop(writer.finish(out)?),
+            Form::None => {}
+        }
         self.content = Content::Over;
         match self.dialect {
+            _ if !matches!(self.form, Form::Dots(_)) => self.awaiting.push_back(Expect::Chunk),
             Dialect::Smtp => self.awaiting.push_back(Expect::Content),
             Dialect::Lmtp => self
                 .awaiting
                 .extend(self.accepted.iter().map(|at| Expect::ContentFor(*at))),
         }
+        Ok(())
     }
 
     /// Takes a reply; false if none was to come.
@@ -149,6 +230,15 @@ impl Transaction {
             }
             Expect::Recipient(at) => self.recipient_reply(at, reply),
             Expect::Data => self.data_reply(reply),
+            Expect::Opening => self.opening_reply(reply),
+            Expect::Chunk => {
+                // RFC 3030 section 2: after a chunk that failed the envelope is to be reset.
+                self.data_granted = reply.is_positive();
+                if self.data_granted {
+                    self.bdat = Bdat::Known;
+                }
+                self.decide_accepted(&Outcome::from(reply.clone()));
+            }
             Expect::Content => self.decide_accepted(&Outcome::from(reply.clone())),
             Expect::ContentFor(at) => self.decide(at, Outcome::from(reply.clone())),
             Expect::Nobody => {}
@@ -178,6 +268,24 @@ impl Transaction {
             let error = replies::next_hop_protocol("DATA was answered with 2xx");
             self.decide_accepted(&error.into());
         } else if !self.data_granted {
+            self.decide_accepted(&Outcome::from(reply.clone()));
+        }
+    }
+
+    /// The reply to the first chunk. Where it has a recipient, only a server that does not know the command calls it wrong.
+    fn opening_reply(&mut self, reply: &Reply) {
+        self.content = Content::Over;
+        if reply.is_positive() {
+            self.bdat = Bdat::Known;
+        }
+        if self.accepted.is_empty() {
+            return;
+        }
+        if reply.is_positive() {
+            self.content = Content::Wanted;
+        } else if (500..=504).contains(&reply.code.value()) || reply.is_intermediate() {
+            self.bdat = Bdat::Unknown(reply.clone());
+        } else {
             self.decide_accepted(&Outcome::from(reply.clone()));
         }
     }

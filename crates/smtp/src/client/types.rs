@@ -126,6 +126,18 @@ pub enum Failure {
     /// STARTTLS is not offered, and required.
     #[error("STARTTLS is not offered, and this route requires encryption")]
     TlsNotOffered,
+    /// The server offers CHUNKING and does not know BDAT; over a new connection, [`super::Session::deliver`] does without.
+    #[error("CHUNKING is offered, and BDAT was refused: {0}")]
+    Chunking(Reply),
+    /// We are to log in, and the connection is not encrypted.
+    #[error("it asks for a login, and the connection is not encrypted: a password is never sent in clear")]
+    LoginInClear,
+    /// We are to log in, and the server offers no way that we know.
+    #[error("it offers neither AUTH PLAIN nor AUTH LOGIN; look for the right host and port")]
+    NoLogin,
+    /// The login is refused.
+    #[error("it refuses our login ({0}); mend user and password")]
+    Login(Reply),
     /// What the server says is not SMTP.
     #[error("the server broke the protocol: {0}")]
     Protocol(String),
@@ -142,6 +154,11 @@ impl Failure {
             Self::Greeting(reply) | Self::Ehlo(reply) => {
                 replies::next_hop_protocol(&reply.to_string()).into()
             }
+            // The operator can mend it, and then the message goes: it is not returned, whatever the server calls it.
+            failure @ (Self::LoginInClear | Self::NoLogin | Self::Login(_)) => {
+                Outcome::Transient(replies::next_hop_login(&failure.to_string()))
+            }
+            failure @ Self::Chunking(_) => replies::next_hop_protocol(&failure.to_string()).into(),
             Self::Protocol(error) => replies::next_hop_protocol(error).into(),
         }
     }

@@ -12,7 +12,7 @@ pub struct Stuffer {
 impl Default for Stuffer {
     fn default() -> Self {
         Self {
-            inspector: Inspector::new(ContentLimits::UNBOUNDED),
+            inspector: Inspector::new(ContentLimits::OUTGOING),
         }
     }
 }

@@ -385,6 +385,15 @@ pub fn next_hop_protocol(error: &str) -> Reply {
     )
 }
 
+/// Outbound: we cannot log in at the next host (RFC 5248: X.7.8).
+pub fn next_hop_login(error: &str) -> Reply {
+    Reply::new(
+        454,
+        (4, 7, 8),
+        format!("The next host takes no mail from us: {error}"),
+    )
+}
+
 /// Outbound: the next host offers no TLS, and the route requires it.
 pub fn next_hop_without_tls() -> Reply {
     Reply::new(

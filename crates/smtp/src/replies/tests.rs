@@ -115,6 +115,7 @@ fn all() -> Vec<Reply> {
         tls_unavailable(),
         connection_lost(),
         next_hop_protocol("it said hello"),
+        next_hop_login("it refuses our login"),
         next_hop_without_tls(),
         require_tls_in_clear(),
         next_hop_without_require_tls(),

@@ -11,6 +11,8 @@ struct Wire {
     server: server::Session,
     arrived: Vec<(Vec<String>, Vec<u8>)>,
     content: Vec<u8>,
+    greeted: bool,
+    bdat: usize,
 }
 
 impl Wire {
@@ -43,10 +45,12 @@ impl Wire {
         out
     }
 
-    /// Delivers one message over a fresh connection.
-    fn deliver(&mut self, envelope: &Envelope, content: &[u8], split: usize) -> Vec<Outcome> {
-        let mut to_client = self.server.greeting().to_bytes();
+    /// Delivers one message, by chunks where that can be.
+    fn deliver(&mut self, envelope: &Envelope, content: &[u8], split: usize, chunks: bool) -> Vec<Outcome> {
+        let greeting = self.server.greeting().to_bytes();
+        let mut to_client = if self.greeted { Vec::new() } else { greeting };
         let mut sent = false;
+        let mut first = std::mem::replace(&mut self.greeted, true);
         loop {
             let replies = std::mem::take(&mut to_client);
             for mut piece in replies.chunks(split).chain([b"".as_slice()]) {
@@ -55,7 +59,11 @@ impl Wire {
                         Step::NeedInput => break,
                         Step::Send(octets) => to_client.extend(self.serve(&octets, split)),
                         Step::Ready if !sent => {
-                            self.client.deliver(envelope.clone());
+                            if chunks {
+                                self.client.deliver_chunked(envelope.clone(), content);
+                            } else {
+                                self.client.deliver(envelope.clone());
+                            }
                             sent = true;
                         }
                         Step::SendBody => {
@@ -64,6 +72,7 @@ impl Wire {
                                 self.client.body(part, &mut out).unwrap();
                             }
                             self.client.end_body(&mut out).unwrap();
+                            self.bdat += usize::from(out.starts_with(b"BDAT "));
                             to_client.extend(self.serve(&out, split));
                         }
                         Step::Done(outcomes) => return outcomes,
@@ -71,7 +80,10 @@ impl Wire {
                     }
                 }
             }
-            assert!(!to_client.is_empty(), "both sides wait");
+            assert!(
+                !to_client.is_empty() || std::mem::take(&mut first),
+                "both sides wait"
+            );
         }
     }
 }
@@ -99,6 +111,8 @@ fn wire(pipelining: bool) -> Wire {
         server: server::Session::new(config),
         arrived: Vec::new(),
         content: Vec::new(),
+        greeted: false,
+        bdat: 0,
     }
 }
 
@@ -111,16 +125,18 @@ proptest! {
         kinds in proptest::collection::vec(prop_oneof![3 => Just("ok"), 1 => Just("no"), 1 => Just("later")], 1..50),
         lines in proptest::collection::vec("[.]{0,2}[ -~é]{0,30}", 0..20),
         pipelining: bool,
+        chunks: bool,
         split in 1usize..200,
     ) {
         let addresses: Vec<String> = kinds.iter().enumerate().map(|(n, kind)| format!("{kind}-{n}@d")).collect();
         let content = lines.iter().map(|line| line.to_owned() + "\r\n").collect::<Vec<_>>().concat();
+        let content = format!("Received: by us\r\n{content}");
         let mut envelope = envelope(&addresses.iter().map(String::as_str).collect::<Vec<_>>());
         envelope.reverse_path = sender.parse().unwrap();
         envelope.size = content.len() as u64;
         envelope.eight_bit = !content.is_ascii();
         let mut wire = wire(pipelining);
-        let outcomes = wire.deliver(&envelope, content.as_bytes(), split);
+        let outcomes = wire.deliver(&envelope, content.as_bytes(), split, chunks);
 
         prop_assert_eq!(outcomes.len(), addresses.len());
         let refused = sender.starts_with("no");
@@ -133,7 +149,14 @@ proptest! {
             prop_assert!(expected, "{} {:?}", kind, outcome);
         }
         let accepted: Vec<String> = addresses.iter().filter(|a| a.starts_with("ok")).cloned().collect();
-        let expected = if refused || accepted.is_empty() { vec![] } else { vec![(accepted, content.into_bytes())] };
-        prop_assert_eq!(wire.arrived, expected);
+        let taken = !refused && !accepted.is_empty();
+        let expected = if taken { vec![(accepted, content.clone().into_bytes())] } else { vec![] };
+        prop_assert_eq!(&wire.arrived, &expected);
+
+        // The next message over the same session: the server may have shown that it knows BDAT.
+        let again = wire.deliver(&envelope, content.as_bytes(), split, chunks);
+        prop_assert_eq!(again, outcomes);
+        prop_assert_eq!(wire.arrived, [expected.clone(), expected].concat());
+        prop_assert_eq!(wire.bdat, if chunks && taken && !lines.is_empty() { 2 } else { 0 });
     }
 }
