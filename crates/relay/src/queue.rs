@@ -8,6 +8,7 @@ pub mod change;
 pub mod compaction;
 pub mod config;
 pub mod control;
+pub mod damage;
 pub mod entry;
 pub mod fair;
 pub mod health;
@@ -21,10 +22,13 @@ pub mod page;
 pub mod priority;
 pub mod provenance;
 pub mod reasons;
+pub mod rebuild;
 pub mod report;
 pub mod router;
 pub mod schedule;
 pub mod store;
+#[cfg(test)]
+mod testing;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -55,6 +59,9 @@ use intake::Intake;
 use job::Worker;
 use manager::{Command, Manager};
 use provenance::Provenance;
+use rebuild::Routed;
+use router::Router;
+use schedule::Schedule;
 use store::Store;
 
 /// Name of the control socket's descriptor.
@@ -80,6 +87,9 @@ struct Prepared {
     sockets: Sockets,
     /// The user as which the process runs.
     own_user: u32,
+    router: Router,
+    /// It knows the destinations of what was recovered.
+    schedule: Schedule,
     /// Held until the process ends.
     _lock: File,
 }
@@ -99,7 +109,11 @@ pub fn main(config: Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
         .context("the sandbox does not stand")?;
     // After the sandbox: the writer is a thread, and threads inherit its filters only from here on.
     let begun = Instant::now();
-    let (store, writer, recovered) = Store::open(&spool)?;
+    let router = Router::new(&config);
+    let mut schedule = Manager::empty_schedule(&config.queue);
+    let (store, writer, recovered) = Store::open_as(&spool, |provenance, envelope| {
+        rebuild::routed(&mut schedule, &router, provenance, &envelope)
+    })?;
     tell_recovery(&events, &recovered, begun.elapsed());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -115,6 +129,8 @@ pub fn main(config: Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
         records,
         sockets,
         own_user,
+        router,
+        schedule,
         _lock: lock,
     };
     let result = runtime.block_on(serve(prepared, store, recovered, events, &report.to_string()));
@@ -223,7 +239,7 @@ fn policy(config: &Config, spool: &Path) -> Policy {
         .fold(Policy::queue(directories), Policy::connect_tcp)
 }
 
-fn tell_recovery(events: &Events, recovered: &Recovered, took: Duration) {
+fn tell_recovery(events: &Events, recovered: &Recovered<Routed>, took: Duration) {
     for (segment, damage) in &recovered.damage {
         let kind = EventKind::SpoolDamage {
             segment: recovered
@@ -249,7 +265,7 @@ fn tell_recovery(events: &Events, recovered: &Recovered, took: Duration) {
 async fn serve(
     prepared: Prepared,
     store: Store,
-    recovered: Recovered,
+    recovered: Recovered<Routed>,
     events: Events,
     sandbox: &str,
 ) -> anyhow::Result<()> {
@@ -262,6 +278,8 @@ async fn serve(
         records,
         sockets,
         own_user,
+        router,
+        schedule,
         _lock,
     } = prepared;
     let identity = Identity {
@@ -270,18 +288,18 @@ async fn serve(
     };
     let worker = Arc::new(Worker {
         store: Arc::new(store),
-        router: router::Router::new(&config),
+        router,
         hops,
         courier: outward::courier(&config, mta_sts),
         signers,
         queue: config.queue.clone(),
         identity,
         events: events.clone(),
+        unreadable: damage::Unreadable::default(),
     });
-    let (mut manager, door) = Manager::new(worker.clone());
-    for (id, live) in recovered.messages {
-        manager.insert(id, live.location, live.message);
-    }
+    let (mut manager, door) = Manager::new(worker.clone(), schedule);
+    // What is damaged, too: whoever sent it is to be told, should the disk not give it back after all.
+    manager.recovered(recovered.messages.into_iter().chain(recovered.unreadable));
     let mut manager = tokio::spawn(manager.run());
     let (stop_taking, taking) = watch::channel(false);
     let mut intakes = JoinSet::new();
@@ -310,6 +328,7 @@ async fn serve(
             worker: worker.clone(),
             manager: door.clone(),
             own_user,
+            bounds: control::Bounds::default(),
         };
         listeners.spawn(Arc::new(control).serve(UnixListener::from_std(listener)?));
     }
