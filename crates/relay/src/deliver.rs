@@ -87,7 +87,7 @@ pub enum Contact {
     None,
     /// No host could be talked to, or one refused all mail alike: at its greeting, at EHLO, at MAIL, or with 421.
     Failed,
-    /// A host looked at the message's recipients.
+    /// A host looked at the message's recipients, or at MAIL said something of this message alone.
     Made,
 }
 

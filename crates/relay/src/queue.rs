@@ -8,6 +8,7 @@ pub mod change;
 pub mod compaction;
 pub mod config;
 pub mod control;
+pub mod damage;
 pub mod entry;
 pub mod fair;
 pub mod figures;
@@ -23,12 +24,15 @@ pub mod priority;
 pub mod provenance;
 pub mod published;
 pub mod reasons;
+pub mod rebuild;
 pub mod report;
 pub mod reports;
 pub mod router;
 pub mod schedule;
 pub mod snapshots;
 pub mod store;
+#[cfg(test)]
+mod testing;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -62,6 +66,9 @@ use job::Worker;
 use manager::{Command, Manager};
 use provenance::Provenance;
 use published::Published;
+use rebuild::Routed;
+use router::Router;
+use schedule::Schedule;
 use snapshots::Snapshots;
 use store::Store;
 
@@ -91,6 +98,9 @@ struct Prepared {
     sockets: Sockets,
     /// The user as which the process runs.
     own_user: u32,
+    router: Router,
+    /// It knows the destinations of what was recovered.
+    schedule: Schedule,
     /// Held until the process ends.
     _lock: File,
 }
@@ -113,7 +123,11 @@ pub fn main(config: Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
         .context("the sandbox does not stand")?;
     // After the sandbox: the writer is a thread, and threads inherit its filters only from here on.
     let begun = Instant::now();
-    let (store, writer, recovered) = Store::open(&spool)?;
+    let router = Router::new(&config);
+    let mut schedule = Manager::empty_schedule(&config.queue);
+    let (store, writer, recovered) = Store::open_as(&spool, |provenance, bulk, envelope| {
+        rebuild::routed(&mut schedule, &router, provenance, bulk, &envelope)
+    })?;
     tell_recovery(&events, &recovered, begun.elapsed());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -132,6 +146,8 @@ pub fn main(config: Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
         snapshots,
         sockets,
         own_user,
+        router,
+        schedule,
         _lock: lock,
     };
     let result = runtime.block_on(serve(prepared, store, recovered, events, &report.to_string()));
@@ -249,7 +265,7 @@ fn policy(config: &Config, spool: &Path) -> Policy {
     }
 }
 
-fn tell_recovery(events: &Events, recovered: &Recovered, took: Duration) {
+fn tell_recovery(events: &Events, recovered: &Recovered<Routed>, took: Duration) {
     for (segment, damage) in &recovered.damage {
         let kind = EventKind::SpoolDamage {
             segment: recovered
@@ -275,7 +291,7 @@ fn tell_recovery(events: &Events, recovered: &Recovered, took: Duration) {
 async fn serve(
     prepared: Prepared,
     store: Store,
-    recovered: Recovered,
+    recovered: Recovered<Routed>,
     events: Events,
     sandbox: &str,
 ) -> anyhow::Result<()> {
@@ -291,6 +307,8 @@ async fn serve(
         snapshots,
         sockets,
         own_user,
+        router,
+        schedule,
         _lock,
     } = prepared;
     let snapshots = Arc::new(snapshots);
@@ -301,18 +319,18 @@ async fn serve(
     };
     let worker = Arc::new(Worker {
         store: Arc::new(store),
-        router: router::Router::new(&config),
+        router,
         hops,
         courier: outward::courier(&config, mta_sts, sources),
         signers,
         queue: config.queue.clone(),
         identity,
         events: events.clone(),
+        unreadable: damage::Unreadable::default(),
     });
-    let (mut manager, door) = Manager::new(worker.clone());
-    for (id, live) in recovered.messages {
-        manager.insert(id, live.location, live.message);
-    }
+    let (mut manager, door) = Manager::new(worker.clone(), schedule);
+    // What is damaged, too: whoever sent it is to be told, should the disk not give it back after all.
+    manager.recovered(recovered.messages.into_iter().chain(recovered.unreadable));
     let mut manager = tokio::spawn(manager.run());
     let mut listeners = JoinSet::new();
     let reports = reports::Reports::new(&config, observed, worker.clone(), door.clone());
@@ -354,6 +372,7 @@ async fn serve(
             manager: door.clone(),
             own_user,
             published,
+            bounds: control::Bounds::default(),
         };
         listeners.spawn(Arc::new(control).serve(UnixListener::from_std(listener)?));
     }

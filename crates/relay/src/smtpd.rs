@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use mail_auth::MessageAuthenticator;
-use postern_control::EventKind;
 use postern_sandbox::{Inherited, Policy};
 use rustls::ServerConfig;
 use tokio::sync::Semaphore;
@@ -322,5 +321,4 @@ impl Server {
         keeper.start().await;
         Some(keeper)
     }
-
 }

@@ -68,11 +68,11 @@ pub struct Location {
     pub body_length: u64,
 }
 
-/// The JSON part of a message record.
+/// The JSON part of a message record. `E` is less than the envelope where a reader needs less.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoredMessage {
+pub struct StoredMessage<E = Envelope> {
     /// What smtpd handed over.
-    pub envelope: Envelope,
+    pub envelope: E,
     /// Through which socket.
     pub provenance: Provenance,
     /// Milliseconds since 1970.
@@ -85,6 +85,20 @@ pub struct StoredMessage {
     /// Mass mail by its header or its recipients.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub bulk: bool,
+}
+
+impl StoredMessage {
+    /// The same with what `digest` makes of the envelope; it is told the provenance and whether the mail is bulk.
+    pub fn digested<E>(self, digest: impl FnOnce(Provenance, bool, Envelope) -> E) -> StoredMessage<E> {
+        StoredMessage {
+            envelope: digest(self.provenance, self.bulk, self.envelope),
+            provenance: self.provenance,
+            arrived: self.arrived,
+            statuses: self.statuses,
+            held: self.held,
+            bulk: self.bulk,
+        }
+    }
 }
 
 /// The JSON part of an outcome record: news of one message.
@@ -178,6 +192,9 @@ pub enum SpoolError {
         /// What is wrong.
         detail: String,
     },
+    /// The reading ended by a fault of this program.
+    #[error("reading ended by a fault: {0}")]
+    Fault(String),
     /// The writer could not be started.
     #[error("cannot start the spool's writer: {0}")]
     Writer(io::Error),

@@ -77,7 +77,7 @@ pub struct Answers {
     pub outcomes: Vec<Outcome>,
     /// Version and cipher; absent in clear.
     pub tls: Option<String>,
-    /// Whether the host took MAIL, and did not close on us.
+    /// Whether the host took MAIL, or refused it for what only this message is, and did not close on us.
     pub heard: bool,
     knows_dsn: bool,
     connection: Connection,
@@ -86,8 +86,13 @@ pub struct Answers {
 impl Answers {
     fn new(outcomes: Vec<Outcome>, connection: Connection) -> Self {
         let closed = |outcome: &Outcome| outcome.reply().code.value() == 421;
+        let looked = connection.session.mail_accepted()
+            || !outcomes.is_empty()
+                && outcomes
+                    .iter()
+                    .all(|outcome| is_about_the_message(outcome.reply()));
         Self {
-            heard: connection.session.mail_accepted() && !outcomes.iter().any(closed),
+            heard: looked && !outcomes.iter().any(closed),
             outcomes,
             tls: connection.tls.clone(),
             knows_dsn: connection.session.extensions().dsn,
@@ -251,6 +256,17 @@ impl Exchange<'_> {
     }
 }
 
+/// Whether a refusal of MAIL for now is about this sender or message, and other mail may get through: by the subject of its
+/// enhanced status code (RFC 3463 3: addresses, mailbox, content, policy; and the size among the system's). One
+/// without a code is taken to be about the host.
+fn is_about_the_message(reply: &Reply) -> bool {
+    let transient = (400..500).contains(&reply.code.value());
+    transient
+        && reply.enhanced.is_some_and(|code| {
+            code.class == 4 && matches!((code.subject, code.detail), (1 | 2 | 6 | 7, _) | (3, 4))
+        })
+}
+
 /// Sends the content. The inner error is about the message, the outer about the connection.
 async fn send(connection: &mut Connection, content: &Content) -> Result<Result<(), Outcome>, Unusable> {
     let mut octets = Vec::new();
@@ -368,5 +384,28 @@ async fn goodbye(mut connection: Connection) {
             let _ = connection.stream.shutdown().await;
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_of_one_sender_says_nothing_about_the_host() {
+        let about = |code, enhanced| is_about_the_message(&Reply::new(code, enhanced, "no"));
+        for enhanced in [(4, 1, 8), (4, 7, 1), (4, 7, 24), (4, 3, 4), (4, 6, 7)] {
+            assert!(about(451, enhanced), "{enhanced:?}");
+        }
+        for enhanced in [(4, 3, 1), (4, 3, 2), (4, 4, 5), (4, 5, 3), (4, 0, 0)] {
+            assert!(!about(452, enhanced), "{enhanced:?}");
+        }
+        assert!(
+            !about(550, (5, 1, 8)),
+            "what is refused for good closes nothing anyway"
+        );
+        let mut bare = Reply::new(450, (4, 0, 0), "try later");
+        bare.enhanced = None;
+        assert!(!is_about_the_message(&bare));
     }
 }

@@ -118,7 +118,8 @@ pub fn notification(
         time: now,
         reverse_path: &message.envelope.reverse_path,
         envid: message.envelope.envid.as_deref(),
-        arrived: message.arrived,
+        // The clock may have been wrong then.
+        arrived: message.arrived.min(now),
         id: &id.to_string(),
         reported,
         returned: if whole {

@@ -11,12 +11,11 @@ use postern_control::{Change, EventKind};
 use tokio::sync::oneshot;
 
 use super::bounce;
-use super::job::{Queued, Worker};
+use super::job::{Queued, Worker, unharmed};
 use super::reasons;
 use crate::dsn::{Action, Reported};
 use crate::events::unix_millis;
-use crate::spool::body::Stored;
-use crate::spool::{Location, MessageId, Status, StoredOutcome};
+use crate::spool::{Location, MessageId, Status, StoredMessage, StoredOutcome};
 
 /// What is asked for.
 pub struct Order {
@@ -48,9 +47,40 @@ pub struct Changed {
     pub result: Result<(), String>,
 }
 
+impl Changed {
+    /// Nothing was changed.
+    pub fn not_made(id: MessageId, why: String) -> Self {
+        Self {
+            id,
+            order: None,
+            news: Vec::new(),
+            held: None,
+            queued: None,
+            result: Err(why),
+        }
+    }
+}
+
 impl Worker {
+    /// Does the work of a change in any case to its end: where that is a fault, the message is as it was, and goes on.
+    pub async fn see_through(
+        &self,
+        id: MessageId,
+        work: impl Future<Output = Changed> + Send + 'static,
+    ) -> Changed {
+        match tokio::spawn(work).await {
+            Ok(changed) => changed,
+            Err(fault) => {
+                let text = format!("a change of the message ended by a fault, and it is as it was: {fault}");
+                let kind = EventKind::Warning { text: text.clone() };
+                let _ = unharmed(|| self.events.emit(None, Some(&id.to_string()), kind));
+                Changed::not_made(id, text)
+            }
+        }
+    }
+
     /// Makes a change durable. `waiting` are the recipients that are not done.
-    pub async fn change(&self, order: Order, location: Location, waiting: Vec<u32>) -> Changed {
+    pub async fn change(self: &Arc<Self>, order: Order, location: Location, waiting: Vec<u32>) -> Changed {
         let (news, held) = match order.change {
             Change::Hold => (Vec::new(), Some(true)),
             Change::Release => (Vec::new(), Some(false)),
@@ -65,17 +95,14 @@ impl Worker {
             held,
         };
         match self.write_change(&order, location, outcome).await {
-            Ok(queued) => {
-                self.tell_change(&order);
-                Changed {
-                    id: order.id,
-                    order: Some(order),
-                    news,
-                    held,
-                    queued,
-                    result: Ok(()),
-                }
-            }
+            Ok(queued) => Changed {
+                id: order.id,
+                order: Some(order),
+                news,
+                held,
+                queued,
+                result: Ok(()),
+            },
             Err(error) => Changed {
                 id: order.id,
                 order: Some(order),
@@ -88,7 +115,7 @@ impl Worker {
     }
 
     async fn write_change(
-        &self,
+        self: &Arc<Self>,
         order: &Order,
         location: Location,
         outcome: StoredOutcome,
@@ -96,11 +123,10 @@ impl Worker {
         if order.change != Change::Bounce {
             return self.record(order.id, "", None, &outcome).await;
         }
-        let store = self.store.clone();
-        let stored = tokio::task::spawn_blocking(move || store.message(location)).await??;
-        let failed = cancelled(&stored, &outcome, order.reason.as_deref());
-        let (message, now) = (&stored.message, unix_millis(SystemTime::now()));
-        let notification = self.notification(order.id, message, Some(&stored), &failed, now);
+        let read = self.read(order.id, location).await?;
+        let (message, now) = (&read.message, unix_millis(SystemTime::now()));
+        let failed = cancelled(message, &outcome, order.reason.as_deref());
+        let notification = self.notification(order.id, message, read.stored(), &failed, now);
         self.record(order.id, &message.envelope.trace, notification.as_ref(), &outcome)
             .await
     }
@@ -123,12 +149,12 @@ impl Worker {
 }
 
 /// Those who are to be told of.
-fn cancelled(stored: &Stored, outcome: &StoredOutcome, reason: Option<&str>) -> Vec<Reported> {
+fn cancelled(message: &StoredMessage, outcome: &StoredOutcome, reason: Option<&str>) -> Vec<Reported> {
     let reply = reasons::cancelled(reason).to_string();
     let recipients = outcome
         .recipients
         .iter()
-        .filter_map(|(index, _)| stored.message.envelope.recipients.get(*index as usize));
+        .filter_map(|(index, _)| message.envelope.recipients.get(*index as usize));
     recipients
         .filter(|recipient| bounce::wants_failure(recipient))
         .map(|recipient| Reported {

@@ -2,14 +2,20 @@
 //! wait long hold up a spool that is mostly dead, they are appended again, as they stand now, and their old segment goes.
 //! So the spool stays within a small multiple of what waits, whatever waits longest.
 
+use std::fmt::Display;
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use postern_control::EventKind;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::job::Worker;
+use super::damage::Lost;
+use super::job::{Worker, unharmed};
 use super::manager::Command;
+use super::notice::GivenUp;
 use super::schedule::Schedule;
-use super::store::{Store, message_record};
+use super::store::{DAMAGED_KEPT, Removed, Store, message_record};
+use crate::events::unix_millis;
 use crate::spool::{Location, MessageId, Status};
 
 /// Messages carried over at a time.
@@ -21,13 +27,16 @@ pub fn step(schedule: &mut Schedule, worker: &Arc<Worker>, manager: &UnboundedSe
     while let Some(oldest) = worker.store.oldest(settled) {
         let live = schedule.in_segment(oldest);
         if live.is_empty() {
-            if let Err(error) = worker.store.remove(oldest) {
-                return worker.events.warn(error.to_string());
+            match worker.store.remove(oldest) {
+                Ok(removed) => tell(worker, removed),
+                Err(error) => return worker.events.warn(error.to_string()),
             }
             continue;
         }
         if mostly_dead(schedule, &worker.store) {
-            for id in live.into_iter().take(BATCH) {
+            let now = unix_millis(SystemTime::now());
+            let readable = live.into_iter().filter(|id| worker.unreadable.may_read(*id, now));
+            for id in readable.take(BATCH) {
                 carry(schedule, worker, manager, id);
             }
         }
@@ -35,26 +44,67 @@ pub fn step(schedule: &mut Schedule, worker: &Arc<Worker>, manager: &UnboundedSe
     }
 }
 
+/// What was damaged is kept, but not without end.
+fn tell(worker: &Worker, removed: Removed) {
+    if let Some(aside) = removed.aside {
+        worker.events.warn(format!(
+            "a damaged segment of the spool is kept as {}: all that could be read in it is done or has been copied",
+            aside.display()
+        ));
+    }
+    for dropped in removed.dropped {
+        worker.events.warn(format!(
+            "the damaged segment {} was deleted, for {DAMAGED_KEPT} newer ones are kept",
+            dropped.display()
+        ));
+    }
+}
+
 fn mostly_dead(schedule: &Schedule, store: &Store) -> bool {
     store.octets() > 2 * schedule.octets() + store.slack()
 }
 
+/// Why a message was not carried over.
+enum NotCopied {
+    /// It cannot be read.
+    Lost(Lost),
+    /// It could not be written.
+    Other(anyhow::Error),
+}
+
 /// Appends a message again with the statuses it has now. While that is under way it is not tried, so that no outcome
-/// can come between.
+/// can come between. What cannot be read any more is given up, for it would keep the spool from shrinking for ever.
 fn carry(schedule: &mut Schedule, worker: &Arc<Worker>, manager: &UnboundedSender<Command>, id: MessageId) {
     let Some(entry) = schedule.carry(id) else { return };
-    let (location, held) = (entry.location, entry.held);
+    let (location, held, waiting) = (entry.location, entry.held, entry.waiting());
     let statuses = entry.statuses().cloned().collect();
     let (worker, manager) = (worker.clone(), manager.clone());
     tokio::spawn(async move {
-        let place = copy(&worker, id, location, statuses, held).await;
-        if let Err(error) = &place {
-            worker
-                .events
-                .warn(format!("message {id} could not be carried over: {error}"));
-        }
-        let _ = manager.send(Command::Carried(id, place.ok()));
+        let doer = worker.clone();
+        let copy = tokio::spawn(async move { copy(&doer, id, location, statuses, held).await });
+        let ended = copy
+            .await
+            .unwrap_or_else(|fault| Err(NotCopied::Other(fault.into())));
+        let command = match ended {
+            Ok(place) => Command::Carried(id, Some(place)),
+            Err(NotCopied::Lost(lost)) if lost.for_good => {
+                let giver = worker.clone();
+                let now = unix_millis(SystemTime::now());
+                let work = async move { giver.give_up(id, location, GivenUp::lost(waiting), now).await };
+                Command::GivenUp(Box::new(worker.see_through(id, work).await))
+            }
+            Err(NotCopied::Lost(lost)) => not_carried(&worker, id, &lost),
+            Err(NotCopied::Other(error)) => not_carried(&worker, id, &error),
+        };
+        let _ = manager.send(command);
     });
+}
+
+fn not_carried(worker: &Worker, id: MessageId, why: &dyn Display) -> Command {
+    let text = format!("it could not be carried over and stays where it is: {why}");
+    let kind = EventKind::Warning { text };
+    let _ = unharmed(|| worker.events.emit(None, Some(&id.to_string()), kind));
+    Command::Carried(id, None)
 }
 
 async fn copy(
@@ -63,15 +113,19 @@ async fn copy(
     from: Location,
     statuses: Vec<Status>,
     held: bool,
-) -> anyhow::Result<Location> {
-    let store = worker.store.clone();
-    let mut stored = tokio::task::spawn_blocking(move || store.message(from)).await??;
-    stored.message.statuses = statuses;
-    stored.message.held = held;
-    let record = message_record(id, &stored.message, stored.body())?;
-    let places = worker.store.append_own(vec![record]).await?;
-    places
-        .first()
-        .copied()
-        .ok_or_else(|| anyhow::anyhow!("the spool gave no place"))
+) -> Result<Location, NotCopied> {
+    let read = worker.read(id, from).await.map_err(NotCopied::Lost)?;
+    let stored = read.content.map_err(NotCopied::Lost)?;
+    let mut message = read.message;
+    message.statuses = statuses;
+    message.held = held;
+    let append = async {
+        let record = message_record(id, &message, stored.body())?;
+        let places = worker.store.append_own(vec![record]).await?;
+        places
+            .first()
+            .copied()
+            .ok_or_else(|| anyhow::anyhow!("the spool gave no place"))
+    };
+    append.await.map_err(NotCopied::Other)
 }

@@ -171,6 +171,16 @@ impl Queue {
         self.retry.get(step).copied().unwrap_or(3600).saturating_mul(1000)
     }
 
+    /// Milliseconds that pass until a message has been tried so often.
+    pub fn waited(&self, attempts: u32) -> u64 {
+        let steps = u32::try_from(self.retry.len()).unwrap_or(u32::MAX).min(attempts);
+        let first = (0..steps)
+            .map(|step| self.wait(step))
+            .fold(0, u64::saturating_add);
+        let rest = u64::from(attempts - steps).saturating_mul(self.wait(steps));
+        first.saturating_add(rest)
+    }
+
     /// Milliseconds of the longest wait between two attempts.
     pub fn longest_wait(&self) -> u64 {
         let seconds = self.retry.iter().max().copied().unwrap_or(3600);

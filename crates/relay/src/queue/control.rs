@@ -9,7 +9,7 @@ use std::time::Duration;
 use postern_control::{Change, DkimRecord, MAX_IDS, NotChanged, Reply, Request};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc::UnboundedSender, oneshot};
+use tokio::sync::{Semaphore, mpsc::UnboundedSender, oneshot};
 
 use super::change::Order;
 use super::figures::Figures;
@@ -24,6 +24,28 @@ const REQUEST: u64 = 64 << 10;
 const REASON: usize = 500;
 /// A client that is silent for so long is dropped.
 const IDLE: Duration = Duration::from_mins(5);
+
+/// A client takes an answer within this time.
+const TAKE: Duration = Duration::from_secs(30);
+/// Connections at a time; who comes on top waits.
+const CONNECTIONS: usize = 32;
+/// Lists and messages that are put together at a time: each holds a page in memory.
+const READERS: usize = 2;
+
+/// What bounds the work for those who ask.
+pub struct Bounds {
+    connections: Arc<Semaphore>,
+    readers: Semaphore,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            connections: Arc::new(Semaphore::new(CONNECTIONS)),
+            readers: Semaphore::new(READERS),
+        }
+    }
+}
 
 /// Answers requests.
 pub struct Control {
@@ -43,15 +65,21 @@ pub struct Control {
     pub own_user: u32,
     /// Looks at our own domains; absent where the configuration does not want it.
     pub published: Option<Arc<Published>>,
+    /// How much at a time.
+    pub bounds: Bounds,
 }
 
 impl Control {
     /// Serves until the task is dropped.
     pub async fn serve(self: Arc<Self>, listener: UnixListener) {
-        loop {
+        while let Ok(place) = self.bounds.connections.clone().acquire_owned().await {
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    tokio::spawn(self.clone().connection(stream));
+                    let control = self.clone();
+                    tokio::spawn(async move {
+                        control.connection(stream).await;
+                        drop(place);
+                    });
                 }
                 Err(error) => {
                     self.worker.events.warn(format!("the control socket: {error}"));
@@ -82,7 +110,9 @@ impl Control {
                 return;
             };
             answer.push(b'\n');
-            if write.write_all(&answer).await.is_err() {
+            // Who does not read what he asked for must not hold it in our memory for ever.
+            let written = tokio::time::timeout(TAKE, write.write_all(&answer)).await;
+            if !matches!(written, Ok(Ok(()))) {
                 return;
             }
         }
@@ -110,7 +140,10 @@ impl Control {
                 .map(|queue| Reply::Metrics {
                     text: self.figures.text(&queue),
                 }),
-            Request::QueueList { filter, after, limit } => query.list(filter, after, limit).await,
+            Request::QueueList { filter, after, limit } => {
+                let _one_of_few = self.bounds.readers.acquire().await;
+                query.list(filter, after, limit).await
+            }
             Request::QueueShow { id } => query.show(&id).await,
             Request::QueueChange { change, ids, reason } => {
                 let by = user.map_or(String::new(), |user| format!("user id {user}"));
@@ -174,9 +207,14 @@ impl Control {
         }
         let mut done = Vec::new();
         for (id, answered) in under_way {
-            match answered.await.ok()? {
-                Ok(()) => done.push(id),
-                Err(why) => failed.push(NotChanged { id, why }),
+            match answered.await {
+                Ok(Ok(())) => done.push(id),
+                Ok(Err(why)) => failed.push(NotChanged { id, why }),
+                Err(_) if self.manager.is_closed() => return None,
+                Err(_) => {
+                    let why = "the change ended by a fault; the journal says more".into();
+                    failed.push(NotChanged { id, why });
+                }
             }
         }
         Some(Reply::QueueChanged { done, failed })
@@ -220,12 +258,53 @@ fn unusable(ids: &[String], reason: Option<&str>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::manager::Listing;
+    use super::super::testing::Bench;
     use super::*;
+    use crate::events::Events;
 
     #[test]
     fn only_root_and_the_queue_itself_may_change_something() {
         assert!(may_change(Some(0), 3002) && may_change(Some(3002), 3002));
         assert!(!may_change(Some(3008), 3002) && !may_change(None, 3002));
+    }
+
+    /// Whoever asks for many lists at a time waits for the first ones: each holds a page in memory.
+    #[tokio::test]
+    async fn few_lists_are_put_together_at_a_time() {
+        let bench = Bench::new(Events::to("queue", std::io::sink()), &[60]);
+        let (manager, mut asked) = tokio::sync::mpsc::unbounded_channel();
+        let control = Arc::new(Control {
+            node: "n".into(),
+            role: "internal",
+            records: Vec::new(),
+            figures: Arc::new(Figures::new(bench.worker.events.meter().clone())),
+            published: None,
+            worker: bench.worker.clone(),
+            manager,
+            own_user: 0,
+            bounds: Bounds::default(),
+        });
+        let mut answers = tokio::task::JoinSet::new();
+        for _ in 0..10 {
+            let control = control.clone();
+            answers.spawn(async move { control.answer(Request::list_all(), None).await });
+        }
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(asked.len(), READERS);
+        for _ in 0..10 {
+            let Some(Command::List(_, _, answer)) = asked.recv().await else {
+                panic!("no list is asked for")
+            };
+            let nothing = Listing {
+                messages: Vec::new(),
+                more: false,
+            };
+            assert!(answer.send(nothing).is_ok());
+        }
+        assert_eq!(answers.join_all().await.len(), 10);
     }
 
     #[test]

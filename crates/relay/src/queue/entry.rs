@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use super::priority::Sender;
 use super::provenance::Provenance;
-use super::router::Destination;
 use super::schedule::DestinationId;
 use crate::spool::{Location, Status};
 
@@ -21,20 +20,29 @@ pub struct Entry {
     pub held: bool,
     pub(super) bulk: bool,
     pub(super) sender: Sender,
-    pub(super) recipients: Vec<(DestinationId, Status)>,
+    pub(super) recipients: Box<[(DestinationId, Status)]>,
+    /// What happens with it just now. Apart, because most messages only wait, and there may be a million of them.
+    activity: Option<Box<Activity>>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Activity {
     /// Destinations that are being tried.
-    pub(super) busy: Vec<DestinationId>,
+    busy: Vec<DestinationId>,
     /// Destinations at which it is ready.
-    pub(super) ready: Vec<DestinationId>,
+    ready: Vec<DestinationId>,
+    /// Destinations that have not been tried since the operator asked for it.
+    wanted: Vec<DestinationId>,
     /// What is being written of it.
-    pub(super) writing: Writing,
+    writing: Writing,
 }
 
 /// What is being written of a message. Until that is done nothing may be tried, and nothing else be written but outcomes of
 /// what is being tried: records of one message must be in the order in which they count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Writing {
     /// Nothing.
+    #[default]
     Nothing,
     /// All of it, to another place.
     Copy,
@@ -57,8 +65,23 @@ pub struct New {
     pub bulk: bool,
     /// Whose turn it takes.
     pub sender: Sender,
-    /// Recipients with their destinations, in the envelope's order.
-    pub recipients: Vec<(Destination, Status)>,
+    /// Recipients with the indexes of their destinations, in the envelope's order.
+    pub recipients: Box<[(DestinationId, Status)]>,
+}
+
+impl From<New> for Entry {
+    fn from(new: New) -> Self {
+        Self {
+            location: new.location,
+            provenance: new.provenance,
+            arrived: new.arrived,
+            held: new.held,
+            bulk: new.bulk,
+            sender: new.sender,
+            recipients: new.recipients,
+            activity: None,
+        }
+    }
 }
 
 /// Why a change cannot begin.
@@ -94,12 +117,68 @@ impl Entry {
 
     /// Whether its recipients at this destination may be tried.
     pub(super) fn may_try(&self, to: DestinationId) -> bool {
-        self.rests() && !self.held && !self.busy.contains(&to)
+        self.rests() && !self.held && !self.is_busy(to)
     }
 
     /// Nothing is being written of it.
     pub(super) fn rests(&self) -> bool {
-        self.writing == Writing::Nothing
+        self.activity
+            .as_ref()
+            .is_none_or(|activity| activity.writing == Writing::Nothing)
+    }
+
+    /// Some of its recipients are being tried.
+    pub(super) fn is_tried(&self) -> bool {
+        self.activity
+            .as_ref()
+            .is_some_and(|activity| !activity.busy.is_empty())
+    }
+
+    /// Its recipients at this destination are being tried.
+    pub(super) fn is_busy(&self, to: DestinationId) -> bool {
+        self.activity
+            .as_ref()
+            .is_some_and(|activity| activity.busy.contains(&to))
+    }
+
+    /// It waits for its turn at this destination.
+    pub(super) fn is_ready(&self, to: DestinationId) -> bool {
+        self.activity
+            .as_ref()
+            .is_some_and(|activity| activity.ready.contains(&to))
+    }
+
+    /// The operator wants it tried there, and it has not been since.
+    pub(super) fn is_wanted(&self, to: DestinationId) -> bool {
+        self.activity
+            .as_ref()
+            .is_some_and(|activity| activity.wanted.contains(&to))
+    }
+
+    /// It is tried at this destination, or is no more.
+    pub(super) fn set_busy(&mut self, to: DestinationId, busy: bool) {
+        self.change(|activity| mark(&mut activity.busy, to, busy));
+    }
+
+    /// It waits for its turn at this destination, or does no more.
+    pub(super) fn set_ready(&mut self, to: DestinationId, ready: bool) {
+        self.change(|activity| mark(&mut activity.ready, to, ready));
+    }
+
+    /// The operator wants it tried there, or it is tried.
+    pub(super) fn set_wanted(&mut self, to: DestinationId, wanted: bool) {
+        self.change(|activity| mark(&mut activity.wanted, to, wanted));
+    }
+
+    /// Something is written of it, or nothing more.
+    pub(super) fn set_writing(&mut self, writing: Writing) {
+        self.change(|activity| activity.writing = writing);
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Activity)) {
+        let mut activity = self.activity.take().unwrap_or_default();
+        change(&mut activity);
+        self.activity = (*activity != Activity::default()).then_some(activity);
     }
 
     /// Octets of its record.
@@ -143,5 +222,12 @@ impl Entry {
                 _ => None,
             })
             .collect()
+    }
+}
+
+fn mark(places: &mut Vec<DestinationId>, to: DestinationId, present: bool) {
+    places.retain(|place| *place != to);
+    if present {
+        places.push(to);
     }
 }

@@ -8,7 +8,11 @@ use crate::spool::MessageId;
 
 /// Ready messages.
 #[derive(Debug, Default)]
-pub struct Fair([Turns; 2]);
+pub struct Fair {
+    /// What the operator wants tried goes before all turns.
+    wanted: VecDeque<MessageId>,
+    turns: [Turns; 2],
+}
 
 #[derive(Debug, Default)]
 struct Turns {
@@ -19,7 +23,7 @@ struct Turns {
 impl Fair {
     /// Behind all of its class and sender.
     pub fn push(&mut self, class: Class, sender: Sender, id: MessageId) {
-        let turns = &mut self.0[class as usize];
+        let turns = &mut self.turns[class as usize];
         let own = turns.messages.entry(sender).or_default();
         if own.is_empty() {
             turns.order.push_back(sender);
@@ -27,9 +31,19 @@ impl Fair {
         own.push_back(id);
     }
 
+    /// Before all others, but for those that were pushed so already.
+    pub fn push_wanted(&mut self, id: MessageId) {
+        self.wanted.push_back(id);
+    }
+
     /// The next of a class.
     pub fn pop(&mut self, class: Class) -> Option<MessageId> {
-        let turns = &mut self.0[class as usize];
+        if class == Class::Transactional
+            && let Some(wanted) = self.wanted.pop_front()
+        {
+            return Some(wanted);
+        }
+        let turns = &mut self.turns[class as usize];
         let sender = turns.order.pop_front()?;
         let own = turns.messages.get_mut(&sender)?;
         let id = own.pop_front();
@@ -43,6 +57,7 @@ impl Fair {
 
     /// Nothing of this class is ready.
     pub fn is_empty(&self, class: Class) -> bool {
-        self.0[class as usize].order.is_empty()
+        let wanted = class == Class::Transactional && !self.wanted.is_empty();
+        !wanted && self.turns[class as usize].order.is_empty()
     }
 }

@@ -3,6 +3,7 @@
 //! never loses it.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -12,6 +13,8 @@ use postern_smtp::reply::Reply;
 
 use super::bounce::{self, Identity};
 use super::config::Queue;
+use super::damage::Unreadable;
+use super::report::Notification;
 use super::router::{Destination, Router};
 use super::schedule::{Job, Reach};
 use super::store::Store;
@@ -43,6 +46,8 @@ pub struct Worker {
     pub identity: Identity,
     /// What happens.
     pub events: Events,
+    /// What the spool does not give back.
+    pub unreadable: Unreadable,
 }
 
 /// A message that was queued by a job.
@@ -90,10 +95,7 @@ impl Worker {
         });
         let (stored, content) = match ready.await {
             Ok(Ok(ready)) => ready,
-            Ok(Err(NotReady::Unreadable(reply))) => {
-                self.store.mark_damaged(job.location.segment);
-                return self.postpone(job, &reply).await;
-            }
+            Ok(Err(NotReady::Unreadable(reply))) => return self.postpone(job, &reply).await,
             Ok(Err(NotReady::Unsigned(stored, reply))) => {
                 let outcomes = vec![Outcome::Transient(reply); job.recipients.len()];
                 let attempt = Attempt::not_made(outcomes);
@@ -129,6 +131,18 @@ impl Worker {
         self.conclude(job, &stored.message, Some(&stored), &attempt).await
     }
 
+    /// Does a job in any case to its end: where that is a fault, its recipients are tried again. What a next hop has
+    /// answered is recorded before anything else can fail, so that this seldom means to deliver twice.
+    pub async fn see_to_its_end(self: &Arc<Self>, job: Job) -> Finished {
+        let reply = match tokio::spawn(self.clone().run(job.clone())).await {
+            Ok(finished) => return finished,
+            Err(fault) => reasons::fault(fault),
+        };
+        let (worker, postponed, why) = (self.clone(), job.clone(), reply.clone());
+        let postpone = tokio::spawn(async move { worker.postpone(postponed, &why).await });
+        postpone.await.unwrap_or_else(|_| self.untouched(job, &reply))
+    }
+
     fn hop(&self, destination: &Destination) -> Option<&Hop> {
         self.hops.get(&*destination.next_hop)
     }
@@ -160,9 +174,10 @@ impl Worker {
     }
 
     /// The message cannot be read now, or an attempt ended by a fault. It counts as a transient failure: the message is
-    /// tried again until its time runs out, and then whoever is to be told is told. Where not even the envelope can be
-    /// read, nothing is recorded, because nothing is known, and each start tries it again.
-    pub async fn postpone(&self, job: Job, reply: &Reply) -> Finished {
+    /// tried again until its time runs out, or until it has been read in vain for long enough ([`super::damage`]), and then
+    /// whoever is to be told is told. Where not even the envelope can be read, nothing is recorded, because nothing
+    /// is known: should the disk give it back at the next start, it is tried again.
+    pub async fn postpone(self: &Arc<Self>, job: Job, reply: &Reply) -> Finished {
         self.events.emit(
             None,
             Some(&job.id.to_string()),
@@ -170,16 +185,31 @@ impl Worker {
                 text: reply.to_string(),
             },
         );
-        let (store, location) = (self.store.clone(), job.location);
-        let read = move || match store.message(location) {
-            Ok(stored) => Ok((stored.message.clone(), Some(stored))),
-            Err(_) => store.envelope(location).map(|message| (message, None)),
+        let lost = match self.read(job.id, job.location).await {
+            Ok(read) => {
+                let outcome = match &read.content {
+                    Err(lost) if lost.for_good => Outcome::Permanent(reasons::lost()),
+                    _ => Outcome::Transient(reply.clone()),
+                };
+                let attempt = Attempt::not_made(vec![outcome; job.recipients.len()]);
+                return self.conclude(job, &read.message, read.stored(), &attempt).await;
+            }
+            Err(lost) => lost,
         };
-        if let Ok(Ok((message, content))) = tokio::task::spawn_blocking(read).await {
-            let attempt = Attempt::not_made(vec![Outcome::Transient(reply.clone()); job.recipients.len()]);
-            return self.conclude(job, &message, content.as_ref(), &attempt).await;
+        let mut finished = self.untouched(job, reply);
+        if lost.for_good {
+            for (_, status) in &mut finished.news {
+                *status = Status::Failed;
+            }
         }
-        self.store.mark_damaged(job.location.segment);
+        if finished.news.iter().any(|(_, status)| status.is_final()) {
+            self.tell_of_nobody(finished.job.id, &lost);
+        }
+        finished
+    }
+
+    /// A job that came to nothing and of which nothing was recorded: its recipients are due again, or their time is over.
+    pub fn untouched(&self, job: Job, reply: &Reply) -> Finished {
         let now = unix_millis(SystemTime::now());
         let status = |attempts: u32| {
             self.again(job.arrived, attempts, attempts, reply, now)
@@ -247,7 +277,8 @@ impl Worker {
                 }
             };
             let trace = &message.envelope.trace;
-            self.tell(&job, trace, attempt, &recipient.address, outcome, &status);
+            // A fault in the telling must not undo what the next hop has answered.
+            let _ = unharmed(|| self.tell(&job, trace, attempt, &recipient.address, outcome, &status));
             if status == Status::Failed && bounce::wants_failure(recipient) {
                 reported.push(Reported {
                     address: recipient.address.clone(),
@@ -280,13 +311,9 @@ impl Worker {
             }
             news.push((*index, status));
         }
-        let outcome = StoredOutcome {
-            recipients: news.clone(),
-            held: None,
-        };
         let notification = self.notification(job.id, message, content, &reported, now);
-        let queued = self
-            .record_surely(job.id, &message.envelope.trace, notification, &outcome)
+        let (news, queued) = self
+            .record_outcomes(&job, message, attempt, news, notification, now)
             .await;
         let reach = match (attempt.outcomes.first(), attempt.contact) {
             (Some(outcome), _) if unreachable => {
@@ -302,6 +329,46 @@ impl Worker {
             queued,
             reach,
         }
+    }
+
+    /// Makes outcomes durable behind their notification. Where there is no room for that, nobody fails yet: what was
+    /// delivered is recorded, and the others are tried again, and told when there is room.
+    async fn record_outcomes(
+        &self,
+        job: &Job,
+        message: &StoredMessage,
+        attempt: &Attempt,
+        mut news: Vec<(u32, Status)>,
+        notification: Option<Notification>,
+        now: u64,
+    ) -> (Vec<(u32, Status)>, Option<Queued>) {
+        let trace = &message.envelope.trace;
+        let outcome = |news: &[(u32, Status)]| StoredOutcome {
+            recipients: news.to_vec(),
+            held: None,
+        };
+        if let Ok(queued) = self
+            .record_surely(job.id, trace, notification, &outcome(&news))
+            .await
+        {
+            return (news, queued);
+        }
+        for (index, status) in &mut news {
+            let mut tried = job.recipients.iter().zip(&attempt.outcomes);
+            if let Some(((_, attempts), answer)) = tried.find(|((tried, _), _)| tried == index)
+                && *status == Status::Failed
+            {
+                *status = Status::Due {
+                    at: now + self.queue.wait(*attempts),
+                    attempts: attempts + 1,
+                    reply: answer.reply().to_string().into(),
+                    warned: false,
+                };
+            }
+        }
+        // Outcomes alone may use all of the reserve, so that only a fault of the disk holds this up.
+        let _ = self.record_surely(job.id, trace, None, &outcome(&news)).await;
+        (news, None)
     }
 
     fn tell(
@@ -341,6 +408,11 @@ impl Worker {
         self.events.emit(trace, Some(&id), tried);
         self.events.emit(trace, Some(&id), became);
     }
+}
+
+/// What came of some work; `None` where it ended by a fault, of which the journal has the text.
+pub(super) fn unharmed<T>(work: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work)).ok()
 }
 
 /// The enhanced status code of a reply, or the general one of its class (RFC 3463 3.1).

@@ -1,6 +1,9 @@
 //! The manager: one task owns the schedule. It starts jobs when they are due and a place is free, takes their
 //! results, and keeps the spool small.
 
+mod listing;
+mod time;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
@@ -10,14 +13,14 @@ use postern_control::{Change, EventKind, QueueStatus};
 use tokio::sync::{mpsc, oneshot};
 
 use super::change::{Changed, Order};
+use super::config::Queue;
 use super::job::{Finished, Queued, Worker};
-use super::provenance::Provenance;
-use super::reasons;
-use super::router::{Destination, Router};
-use super::schedule::{Entry, New, Schedule, Unready};
-use super::{notice, priority};
+use super::rebuild::{Routed, routed, scheduled};
+use super::schedule::{Schedule, Unready};
 use crate::events::unix_millis;
-use crate::spool::{Location, MessageId, Status, StoredMessage};
+use crate::spool::recovery::LiveMessage;
+use crate::spool::{Location, MessageId, StoredMessage};
+pub use listing::{Listed, Listing};
 
 /// Sessions to all destinations together.
 const SESSIONS: usize = 400;
@@ -28,9 +31,6 @@ const DRAIN: Duration = Duration::from_secs(25);
 
 /// Notices written at a time: after a long stop all mail is late, and deliveries must not wait for its notices.
 const NOTICES: usize = 32;
-
-/// Milliseconds between two looks at a message that is late.
-const LOOK_AGAIN: u64 = 600_000;
 
 /// What the manager is told or asked.
 pub enum Command {
@@ -50,28 +50,10 @@ pub enum Command {
     Change(Box<Order>),
     /// It is done, or could not be.
     Changed(Box<Changed>),
+    /// A message that was to be carried over cannot be read and is given up, or could not be.
+    GivenUp(Box<Changed>),
     /// Start nothing more; answer when all jobs have ended, or their time is over.
     Drain(oneshot::Sender<usize>),
-}
-
-/// The oldest messages.
-pub struct Listing {
-    /// In the order of their ids.
-    pub messages: Vec<Listed>,
-    /// There are more.
-    pub more: bool,
-}
-
-/// A message in a listing.
-pub struct Listed {
-    /// Its name.
-    pub id: MessageId,
-    /// Its place.
-    pub location: Location,
-    /// Whether it is held.
-    pub held: bool,
-    /// How its recipients stand, and by which next hop they go, in the envelope's order.
-    pub recipients: Vec<(Status, Arc<str>)>,
 }
 
 /// Owner of the schedule.
@@ -87,13 +69,20 @@ pub struct Manager {
     under_way: usize,
     /// When to look whether the time of a message has run out.
     looks: BinaryHeap<Reverse<(u64, MessageId)>>,
+    /// When it was last, milliseconds since 1970. At first later than ever: the clock may have been put back while the
+    /// process did not run.
+    last: u64,
 }
 
 impl Manager {
-    /// A manager with an empty schedule, and its door.
-    pub fn new(worker: Arc<Worker>) -> (Self, mpsc::UnboundedSender<Command>) {
+    /// An empty schedule.
+    pub fn empty_schedule(queue: &Queue) -> Schedule {
+        Schedule::new(queue.concurrency_per_destination, SESSIONS)
+    }
+
+    /// A manager of this schedule, and its door.
+    pub fn new(worker: Arc<Worker>, schedule: Schedule) -> (Self, mpsc::UnboundedSender<Command>) {
         let (sender, commands) = mpsc::unbounded_channel();
-        let schedule = Schedule::new(worker.queue.concurrency_per_destination, SESSIONS);
         (
             Self {
                 schedule,
@@ -104,6 +93,7 @@ impl Manager {
                 postponed: Vec::new(),
                 under_way: 0,
                 looks: BinaryHeap::new(),
+                last: u64::MAX,
             },
             sender,
         )
@@ -111,61 +101,34 @@ impl Manager {
 
     /// Takes a message into the schedule.
     pub fn insert(&mut self, id: MessageId, location: Location, message: StoredMessage) {
-        let StoredMessage {
-            envelope,
-            provenance,
-            arrived,
-            statuses,
-            held,
-            bulk,
-        } = message;
-        let recipients = envelope
-            .recipients
-            .iter()
-            .zip(statuses)
-            .map(|(recipient, status)| {
-                let to = self.destination(provenance, &recipient.address);
-                let class = priority::class(bulk, 0);
-                (
-                    self.worker.router.from_source(to, &envelope.reverse_path, class),
-                    status,
-                )
-            })
-            .collect();
-        let new = New {
-            location,
-            provenance,
-            arrived,
-            held,
-            bulk,
-            sender: priority::sender(envelope.authenticated_user.as_deref(), &envelope.reverse_path),
-            recipients,
-        };
-        let queue = &self.worker.queue;
-        self.looks
-            .push(Reverse((queue.late_at(arrived).min(queue.over_at(arrived)), id)));
-        self.schedule.insert(id, new);
+        let (schedule, router) = (&mut self.schedule, &self.worker.router);
+        let message = message
+            .digested(|provenance, bulk, envelope| routed(schedule, router, provenance, bulk, &envelope));
+        self.schedule(id, location, message);
     }
 
-    fn destination(&self, provenance: Provenance, address: &str) -> Destination {
-        self.worker
-            .router
-            .destination(provenance, address)
-            .unwrap_or_else(|| Router::nowhere(address))
+    /// Takes what was found in the spool.
+    pub fn recovered(&mut self, messages: impl Iterator<Item = (MessageId, Box<LiveMessage<Routed>>)>) {
+        for (id, live) in messages {
+            self.schedule(id, live.location, live.message);
+        }
+        self.schedule.forget_unused();
+    }
+
+    fn schedule(&mut self, id: MessageId, location: Location, message: StoredMessage<Routed>) {
+        let (queue, now) = (&self.worker.queue, unix_millis(SystemTime::now()));
+        let new = scheduled(location, message, queue, now);
+        self.looks.push(time::first_look(queue, id, new.arrived));
+        self.schedule.insert(id, new);
     }
 
     /// Runs until drained.
     pub async fn run(mut self) {
         let mut compaction = tokio::time::interval(COMPACTION);
         let mut deadline = None;
-        // At the start too: the clock may have been put back while the process did not run.
-        let mut last = u64::MAX;
         loop {
             let now = unix_millis(SystemTime::now());
-            if now < last {
-                self.schedule.not_after(now + self.worker.queue.longest_wait());
-            }
-            last = now;
+            self.tick(now);
             if self.draining.is_none() {
                 self.start(now);
                 self.look(now);
@@ -207,10 +170,7 @@ impl Manager {
             let (worker, sender) = (self.worker.clone(), self.sender.clone());
             tokio::spawn(async move {
                 // A fault in one attempt must neither keep its place for ever nor end the others.
-                let finished = match tokio::spawn(worker.clone().run(job.clone())).await {
-                    Ok(finished) => finished,
-                    Err(fault) => worker.postpone(job, &reasons::fault(fault)).await,
-                };
+                let finished = worker.see_to_its_end(job).await;
                 let _ = sender.send(Command::Finished(Box::new(finished)));
             });
         }
@@ -251,53 +211,17 @@ impl Manager {
                 drop(answer.send(entry.map(|entry| self.listed(id, entry))));
             }
             Command::Change(order) => self.change(*order),
-            Command::Changed(changed) => self.changed(*changed),
+            Command::Changed(changed) => {
+                self.under_way -= 1;
+                self.settle(*changed);
+            }
+            Command::GivenUp(changed) => self.settle(*changed),
             Command::Drain(done) => self.draining = Some(done),
         }
     }
 
-    /// Looks at messages whose time may have run out.
-    fn look(&mut self, now: u64) {
-        while let Some(Reverse((at, id))) = self.looks.peek().copied()
-            && at <= now
-            && self.under_way < NOTICES
-        {
-            self.looks.pop();
-            let Some(entry) = self.schedule.entry(id) else {
-                continue;
-            };
-            let queue = &self.worker.queue;
-            let (late_at, over_at) = (queue.late_at(entry.arrived), queue.over_at(entry.arrived));
-            // What is just being tried or held, or could not be recorded, is looked at again.
-            let next = [late_at, over_at].into_iter().filter(|at| *at > now);
-            let again = next.chain([now + queue.longest_wait().min(LOOK_AGAIN)]).min();
-            self.looks.extend(again.map(|at| Reverse((at, id))));
-            let (mut expired, mut late) = (Vec::new(), Vec::new());
-            if over_at <= now {
-                expired = notice::expired(&self.schedule, entry, queue.retry.len());
-            } else if late_at <= now {
-                late = notice::late(&self.schedule, entry);
-            }
-            if entry.held || expired.is_empty() && late.is_empty() {
-                continue;
-            }
-            if let Ok(entry) = self.schedule.begin_change(id, true) {
-                let location = entry.location;
-                self.under_way += 1;
-                let (worker, sender) = (self.worker.clone(), self.sender.clone());
-                tokio::spawn(async move {
-                    let changed = if expired.is_empty() {
-                        worker.warn_sender(id, location, late, now).await
-                    } else {
-                        worker.expire(id, location, expired, now).await
-                    };
-                    let _ = sender.send(Command::Changed(Box::new(changed)));
-                });
-            }
-        }
-    }
-
     fn removed(&self, id: MessageId) {
+        self.worker.unreadable.forget(id);
         self.worker
             .events
             .emit(None, Some(&id.to_string()), EventKind::Removed);
@@ -338,13 +262,14 @@ impl Manager {
         self.under_way += 1;
         let (worker, sender) = (self.worker.clone(), self.sender.clone());
         tokio::spawn(async move {
-            let changed = worker.change(order, location, waiting).await;
+            let (doer, id) = (worker.clone(), order.id);
+            let work = async move { doer.change(order, location, waiting).await };
+            let changed = worker.see_through(id, work).await;
             let _ = sender.send(Command::Changed(Box::new(changed)));
         });
     }
 
-    fn changed(&mut self, changed: Changed) {
-        self.under_way -= 1;
+    fn settle(&mut self, changed: Changed) {
         if let Some(queued) = changed.queued {
             self.insert(queued.id, queued.location, queued.message);
         }
@@ -353,6 +278,9 @@ impl Manager {
             self.removed(id);
         }
         if let Some(order) = changed.order {
+            if changed.result.is_ok() {
+                self.worker.tell_change(&order);
+            }
             let _ = order.answer.send(changed.result);
         }
         self.again();
@@ -365,61 +293,6 @@ impl Manager {
         }
     }
 
-    fn status(&self) -> QueueStatus {
-        let oldest = self.schedule.entries(None).next().map(|(_, entry)| entry.arrived);
-        let now = unix_millis(SystemTime::now());
-        QueueStatus {
-            messages: self.schedule.len() as u64,
-            recipients_due: self.schedule.waiting() as u64,
-            oldest_age_seconds: oldest.map_or(0, |arrived| now.saturating_sub(arrived) / 1000),
-            spool_octets: self.worker.store.octets(),
-        }
-    }
-
-    fn list(&self, after: Option<MessageId>, most: usize) -> Listing {
-        let mut entries = self.schedule.entries(after);
-        let messages = entries
-            .by_ref()
-            .take(most)
-            .map(|(id, entry)| self.listed(id, entry));
-        Listing {
-            messages: messages.collect(),
-            more: entries.next().is_some(),
-        }
-    }
-
-    fn listed(&self, id: MessageId, entry: &Entry) -> Listed {
-        // What is due waits for a destination that is closed.
-        let stands = |status: &Status, to| match (status.clone(), self.schedule.health(to).closed()) {
-            (
-                Status::Due {
-                    at,
-                    attempts,
-                    reply,
-                    warned,
-                },
-                Some((until, why)),
-            ) => Status::Due {
-                at: at.max(until),
-                attempts,
-                reply: if reply.is_empty() { why.into() } else { reply },
-                warned,
-            },
-            (status, _) => status,
-        };
-        let next_hop = |to| self.schedule.destination(to).next_hop.clone();
-        Listed {
-            id,
-            location: entry.location,
-            held: entry.held,
-            recipients: entry
-                .recipients()
-                .iter()
-                .map(|(to, status)| (stands(status, *to), next_hop(*to)))
-                .collect(),
-        }
-    }
-
     fn compact(&mut self) {
         let settled = self.worker.store.settled_below();
         // What is settled may still wait in our own queue.
@@ -429,3 +302,6 @@ impl Manager {
         super::compaction::step(&mut self.schedule, &self.worker, &self.sender, settled);
     }
 }
+
+#[cfg(test)]
+mod tests;

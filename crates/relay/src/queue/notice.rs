@@ -2,12 +2,15 @@
 //! RFC 3464 `Action: delayed`). While its destination is closed as a whole one message probes for all; a message whose
 //! time has run out meanwhile is given up with the destination's last answer.
 
+use std::sync::Arc;
+
 use postern_control::EventKind;
 
-use super::bounce;
 use super::change::Changed;
-use super::job::Worker;
+use super::damage::Read;
+use super::job::{Queued, Worker};
 use super::schedule::{Entry, Schedule};
+use super::{bounce, reasons};
 use crate::dsn::{Action, Reported};
 use crate::spool::{Location, MessageId, Status, StoredOutcome};
 
@@ -15,7 +18,7 @@ use crate::spool::{Location, MessageId, Status, StoredOutcome};
 pub type Expired = Vec<(u32, Box<str>)>;
 
 /// Which recipients of a message are given up. Its tries and those that others made for it count alike: a clock that is
-/// set forward by years must not fail all mail at once.
+/// set forward by years must not fail all mail at once. What the operator has released or wants tried is tried first.
 pub fn expired(schedule: &Schedule, entry: &Entry, enough: usize) -> Expired {
     let recipients = (0..).zip(entry.recipients());
     recipients
@@ -25,7 +28,7 @@ pub fn expired(schedule: &Schedule, entry: &Entry, enough: usize) -> Expired {
                 return None;
             };
             let tried = attempts.saturating_add(health.failures()) as usize;
-            (tried >= enough).then(|| (index, reply.into()))
+            (tried >= enough && !entry.is_wanted(*to)).then(|| (index, reply.into()))
         })
         .collect()
 }
@@ -66,53 +69,82 @@ fn status_of(reply: &str) -> String {
     code.filter(transient).unwrap_or("4.4.5").into()
 }
 
-impl Worker {
-    /// Tells the sender that recipients are late, where he is to be told; then it is not looked at again.
-    pub async fn warn_sender(
-        &self,
-        id: MessageId,
-        location: Location,
-        late: Vec<(u32, Status, Box<str>)>,
-        now: u64,
-    ) -> Changed {
-        let written = self.write_warning(id, location, &late, now).await;
-        let news = late.into_iter().map(|(index, status, _)| (index, status));
-        let (queued, result) = match written {
-            Ok(queued) => (queued, Ok(())),
-            Err(error) => (None, Err(error.to_string())),
-        };
-        if let Err(error) = &result {
-            let text = format!("its sender is not told of the delay yet: {error}");
-            self.events
-                .emit(None, Some(&id.to_string()), EventKind::Warning { text });
-        }
-        Changed {
-            id,
-            order: None,
-            news: if result.is_ok() {
-                news.collect()
-            } else {
-                Vec::new()
-            },
-            held: None,
-            queued,
-            result,
+/// Recipients that are given up, and why.
+pub struct GivenUp {
+    /// Index in the envelope, and the last answer.
+    recipients: Expired,
+    /// Enhanced status code.
+    status: &'static str,
+    /// Because their time ran out.
+    expired: bool,
+}
+
+impl GivenUp {
+    /// Their time has run out.
+    pub fn expired(recipients: Expired) -> Self {
+        Self {
+            recipients,
+            status: "4.4.7",
+            expired: true,
         }
     }
 
+    /// The spool does not give the message back.
+    pub fn lost(recipients: Vec<u32>) -> Self {
+        let reply: Box<str> = reasons::lost().to_string().into();
+        Self {
+            recipients: recipients
+                .into_iter()
+                .map(|index| (index, reply.clone()))
+                .collect(),
+            status: "5.3.0",
+            expired: false,
+        }
+    }
+}
+
+impl Worker {
+    /// Tells the sender that recipients are late, where he is to be told; then it is not looked at again.
+    pub async fn warn_sender(
+        self: &Arc<Self>,
+        id: MessageId,
+        location: Location,
+        late: Vec<(u32, Status, Box<str>)>,
+        until: u64,
+        now: u64,
+    ) -> Changed {
+        match self.write_warning(id, location, &late, until, now).await {
+            Ok(queued) => Changed {
+                id,
+                order: None,
+                news: late
+                    .into_iter()
+                    .map(|(index, status, _)| (index, status))
+                    .collect(),
+                held: None,
+                queued,
+                result: Ok(()),
+            },
+            Err(error) => self.not_yet(id, format!("its sender is not told of the delay yet: {error}")),
+        }
+    }
+
+    fn not_yet(&self, id: MessageId, text: String) -> Changed {
+        let kind = EventKind::Warning { text: text.clone() };
+        self.events.emit(None, Some(&id.to_string()), kind);
+        Changed::not_made(id, text)
+    }
+
     async fn write_warning(
-        &self,
+        self: &Arc<Self>,
         id: MessageId,
         location: Location,
         late: &[(u32, Status, Box<str>)],
+        until: u64,
         now: u64,
-    ) -> anyhow::Result<Option<super::job::Queued>> {
-        let store = self.store.clone();
-        let stored = tokio::task::spawn_blocking(move || store.message(location)).await??;
-        let message = &stored.message;
-        let until = message
-            .arrived
-            .saturating_add(self.queue.expire.saturating_mul(1000));
+    ) -> anyhow::Result<Option<Queued>> {
+        let read = self.read(id, location).await?;
+        let message = &read.message;
         let reported: Vec<Reported> = late
             .iter()
             .filter_map(|(index, _, why)| Some((message.envelope.recipients.get(*index as usize)?, why)))
@@ -126,7 +158,7 @@ impl Worker {
                 action: Action::Delayed { until },
             })
             .collect();
-        let notification = self.notification(id, message, Some(&stored), &reported, now);
+        let notification = self.notification(id, message, read.stored(), &reported, now);
         if notification.is_none() {
             return Ok(None);
         }
@@ -142,43 +174,54 @@ impl Worker {
     }
 
     /// Gives recipients up. `now` in milliseconds since 1970.
-    pub async fn expire(&self, id: MessageId, location: Location, expired: Expired, now: u64) -> Changed {
-        let news: Vec<_> = expired
+    pub async fn give_up(
+        self: &Arc<Self>,
+        id: MessageId,
+        location: Location,
+        given_up: GivenUp,
+        now: u64,
+    ) -> Changed {
+        let news: Vec<_> = given_up
+            .recipients
             .iter()
             .map(|(index, _)| (*index, Status::Failed))
             .collect();
-        let written = self.write_expired(id, location, &expired, &news, now).await;
-        if let Err(error) = &written {
-            let text = format!("it is not given up yet: {error}");
-            self.events
-                .emit(None, Some(&id.to_string()), EventKind::Warning { text });
-        }
-        let (queued, result) = match written {
-            Ok(queued) => (queued, Ok(())),
-            Err(error) => (None, Err(error.to_string())),
+        let read = match self.read(id, location).await {
+            Ok(read) => read,
+            Err(lost) if lost.for_good => {
+                self.tell_of_nobody(id, &lost);
+                return Changed {
+                    news,
+                    result: Ok(()),
+                    ..Changed::not_made(id, String::new())
+                };
+            }
+            Err(lost) => return self.not_yet(id, format!("it is not given up yet: {lost}")),
         };
-        Changed {
-            id,
-            order: None,
-            news: if result.is_ok() { news } else { Vec::new() },
-            held: None,
-            queued,
-            result,
+        match self.write_given_up(id, &read, &given_up, &news, now).await {
+            Ok(queued) => Changed {
+                id,
+                order: None,
+                news,
+                held: None,
+                queued,
+                result: Ok(()),
+            },
+            Err(error) => self.not_yet(id, format!("it is not given up yet: {error}")),
         }
     }
 
-    async fn write_expired(
+    async fn write_given_up(
         &self,
         id: MessageId,
-        location: Location,
-        expired: &Expired,
+        read: &Read,
+        given_up: &GivenUp,
         news: &[(u32, Status)],
         now: u64,
-    ) -> anyhow::Result<Option<super::job::Queued>> {
-        let store = self.store.clone();
-        let stored = tokio::task::spawn_blocking(move || store.message(location)).await??;
-        let envelope = &stored.message.envelope;
-        let told: Vec<_> = expired
+    ) -> anyhow::Result<Option<Queued>> {
+        let envelope = &read.message.envelope;
+        let told: Vec<_> = given_up
+            .recipients
             .iter()
             .filter_map(|(index, reply)| Some((envelope.recipients.get(*index as usize)?, reply)))
             .collect();
@@ -188,13 +231,15 @@ impl Worker {
             .map(|(recipient, reply)| Reported {
                 address: recipient.address.clone(),
                 orcpt: recipient.orcpt.clone(),
-                status: "4.4.7".into(),
+                status: given_up.status.into(),
                 remote: None,
                 reply: reply.to_string(),
-                action: Action::Failed { expired: true },
+                action: Action::Failed {
+                    expired: given_up.expired,
+                },
             })
             .collect();
-        let notification = self.notification(id, &stored.message, Some(&stored), &failed, now);
+        let notification = self.notification(id, &read.message, read.stored(), &failed, now);
         let outcome = StoredOutcome {
             recipients: news.to_vec(),
             held: None,

@@ -8,7 +8,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::control::ask;
 use super::job::Worker;
-use super::manager::{Command, Listed};
+use super::manager::{Command, Listed, Listing};
 use super::router::domain_of;
 use crate::events::rfc3339_millis;
 use crate::spool::{MessageId, Status, StoredMessage};
@@ -19,6 +19,8 @@ const PAGE: usize = 1000;
 const RECIPIENTS: usize = 2000;
 /// Envelopes read for a page, however few fit the filter.
 const READ: usize = 5000;
+/// Messages that the manager is asked for at a time.
+const STEP: usize = 100;
 
 /// Asks on behalf of a client.
 pub struct Query<'a> {
@@ -36,35 +38,35 @@ impl Query<'_> {
             Err(error) => return Some(wrong(&format!("`after` is no queue id: {error}"))),
         };
         let limit = limit.map_or(PAGE, |limit| (limit as usize).clamp(1, PAGE));
-        let listing = ask(self.manager, |answer| Command::List(after, READ, answer)).await?;
-        let worker = self.worker.clone();
-        let read = tokio::task::spawn_blocking(move || {
-            let (mut messages, mut recipients) = (Vec::new(), 0);
-            let mut rest = listing.messages.into_iter();
-            let mut last = None;
-            while messages.len() < limit
-                && recipients < RECIPIENTS
-                && let Some(listed) = rest.next()
-            {
-                last = Some(listed.id);
-                // A message that has gone meanwhile is left out.
-                let Ok(stored) = worker.store.envelope(listed.location) else {
-                    continue;
-                };
-                if fits(&filter, &listed, &stored) {
-                    let message = message(listed, stored).0;
-                    recipients += message.recipients.len();
-                    messages.push(message);
-                }
+        let mut page = Page {
+            filter,
+            limit,
+            messages: Vec::new(),
+            recipients: 0,
+            read: 0,
+            last: after,
+        };
+        // The manager does nothing else while it answers, so it is asked for little at a time.
+        loop {
+            let listing = ask(self.manager, |answer| Command::List(page.last, STEP, answer)).await?;
+            let worker = self.worker.clone();
+            let filled = tokio::task::spawn_blocking(move || {
+                let more = page.fill(&worker, listing);
+                (page, more)
+            });
+            let more;
+            (page, more) = match filled.await {
+                Ok(filled) => filled,
+                Err(error) => return Some(wrong(&error.to_string())),
+            };
+            if !more || page.is_full() {
+                return Some(Reply::QueueList {
+                    messages: page.messages,
+                    truncated: more,
+                    next: page.last.filter(|_| more).map(|id| id.to_string()),
+                });
             }
-            let more = listing.more || rest.len() > 0;
-            Reply::QueueList {
-                messages,
-                truncated: more,
-                next: last.filter(|_| more).map(|id| id.to_string()),
-            }
-        });
-        Some(read.await.unwrap_or_else(|error| wrong(&error.to_string())))
+        }
     }
 
     /// One message; `None` where the queue is stopping.
@@ -87,6 +89,46 @@ impl Query<'_> {
             Err(error) => wrong(&error.to_string()),
         });
         Some(read.await.unwrap_or_else(|error| wrong(&error.to_string())))
+    }
+}
+
+/// A page that is being filled.
+struct Page {
+    filter: Filter,
+    limit: usize,
+    messages: Vec<QueuedMessage>,
+    /// Recipients of these.
+    recipients: usize,
+    /// Envelopes read for it.
+    read: usize,
+    /// The message that was looked at last.
+    last: Option<MessageId>,
+}
+
+impl Page {
+    fn is_full(&self) -> bool {
+        self.messages.len() >= self.limit || self.recipients >= RECIPIENTS || self.read >= READ
+    }
+
+    /// Takes what fits; whether there is more behind. Blocks.
+    fn fill(&mut self, worker: &Worker, listing: Listing) -> bool {
+        let mut rest = listing.messages.into_iter();
+        while !self.is_full()
+            && let Some(listed) = rest.next()
+        {
+            self.last = Some(listed.id);
+            self.read += 1;
+            // A message that has gone meanwhile is left out.
+            let Ok(stored) = worker.store.envelope(listed.location) else {
+                continue;
+            };
+            if fits(&self.filter, &listed, &stored) {
+                let message = message(listed, stored).0;
+                self.recipients += message.recipients.len();
+                self.messages.push(message);
+            }
+        }
+        listing.more || rest.len() > 0
     }
 }
 

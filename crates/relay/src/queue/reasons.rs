@@ -107,6 +107,15 @@ pub fn damaged(error: impl Display) -> Reply {
     )
 }
 
+/// The spool has lost the content, and it does not come back.
+pub fn lost() -> Reply {
+    Reply::new(
+        554,
+        (5, 3, 0),
+        "the content of the message was damaged on the disk of this host; send it again if you have not done so",
+    )
+}
+
 /// A fault of this program.
 pub fn fault(error: impl Display) -> Reply {
     Reply::new(451, (4, 3, 0), format!("the attempt ended by a fault: {error}"))

@@ -6,15 +6,23 @@ use std::time::Duration;
 use postern_control::EventKind;
 
 use super::bounce;
-use super::job::{Queued, Worker};
+use super::job::{Queued, Worker, unharmed};
 use super::store::{message_record, outcome_record};
 use crate::dsn::Reported;
 use crate::spool::body::Stored;
-use crate::spool::writer::{Body, Record};
+use crate::spool::writer::{AppendError, Body, Record};
 use crate::spool::{MessageId, StoredMessage, StoredOutcome};
 
 /// Wait before the spool is asked again to record what has happened already.
 const AGAIN: Duration = Duration::from_secs(2);
+
+/// A disk that is too full for a notification is asked so often. Whoever waits holds a place, and the deliveries that would
+/// make room need places.
+const FULL: u32 = 3;
+
+/// The disk is too full for a notification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoRoom;
 
 /// A notification that is not yet in the spool.
 pub struct Notification {
@@ -35,7 +43,13 @@ impl Worker {
         now: u64,
     ) -> Option<Notification> {
         let warn = |text| self.warn(id, &message.envelope.trace, text);
-        let (own, octets) = bounce::notification(&self.identity, id, message, content, reported, now)?;
+        let write =
+            |content| unharmed(|| bounce::notification(&self.identity, id, message, content, reported, now));
+        // Whatever is in the content, a fault over it must not keep anybody from being told.
+        let (own, octets) = write(content).or_else(|| write(None)).unwrap_or_else(|| {
+            warn("no notification could be written: a fault, see the journal".to_owned());
+            None
+        })?;
         let to = &own.envelope.recipients[0].address;
         if self.router.destination(own.provenance, to).is_none() {
             warn(format!(
@@ -92,18 +106,27 @@ impl Worker {
         }))
     }
 
-    /// The same, and not given up: the next hop has answered, and forgetting that would send the message again.
+    /// The same, and not given up: the next hop has answered, and forgetting that would send the message again. `Err`:
+    /// nothing was recorded, because the disk has had no room for the notification for a while.
     pub async fn record_surely(
         &self,
         of: MessageId,
         trace: &str,
         notification: Option<Notification>,
         outcome: &StoredOutcome,
-    ) -> Option<Queued> {
+    ) -> Result<Option<Queued>, NoRoom> {
+        let mut full = 0;
         loop {
-            match self.record(of, trace, notification.as_ref(), outcome).await {
-                Ok(queued) => return queued,
-                Err(error) => self.warn(of, trace, format!("an outcome is not recorded yet: {error}")),
+            let error = match self.record(of, trace, notification.as_ref(), outcome).await {
+                Ok(queued) => return Ok(queued),
+                Err(error) => error,
+            };
+            self.warn(of, trace, format!("an outcome is not recorded yet: {error}"));
+            if matches!(error.downcast_ref(), Some(AppendError::Full { .. })) {
+                full += 1;
+                if full == FULL {
+                    return Err(NoRoom);
+                }
             }
             tokio::time::sleep(AGAIN).await;
         }

@@ -4,11 +4,13 @@
 //! A message that is due becomes ready at its destination ([`super::fair`]). Destinations with something ready take turns,
 //! all transactional mail before all bulk; one that has no room ([`super::health`]) gives its turn up until it has.
 
+mod changes;
+pub mod clock;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::ops::Bound;
 
-use super::entry::Writing;
 pub use super::entry::{Entry, New, Unready};
 use super::fair::Fair;
 use super::health::Health;
@@ -69,7 +71,8 @@ struct Lane {
 
 /// All messages that wait.
 pub struct Schedule {
-    entries: BTreeMap<MessageId, Entry>,
+    /// Boxed, for the nodes of the tree are half empty.
+    entries: BTreeMap<MessageId, Box<Entry>>,
     due: BinaryHeap<Reverse<(u64, MessageId, DestinationId)>>,
     lanes: Vec<Lane>,
     /// Lanes that no message uses.
@@ -113,38 +116,23 @@ impl Schedule {
 
     /// Takes a message.
     pub fn insert(&mut self, id: MessageId, new: New) {
-        let recipients: Vec<_> = new
-            .recipients
-            .into_iter()
-            .map(|(to, status)| (self.lane(to), status))
-            .collect();
+        let entry = Entry::from(new);
         self.by_segment
-            .entry(new.location.segment)
+            .entry(entry.location.segment)
             .or_default()
             .insert(id);
-        let entry = Entry {
-            location: new.location,
-            provenance: new.provenance,
-            arrived: new.arrived,
-            held: new.held,
-            bulk: new.bulk,
-            sender: new.sender,
-            recipients,
-            busy: Vec::new(),
-            ready: Vec::new(),
-            writing: Writing::Nothing,
-        };
         self.octets += entry.octets();
         self.waiting += entry.waiting().len();
         *self.backlog.entry(entry.sender).or_default() += 1;
         for to in entry.lanes() {
             self.lanes[to.index()].messages += 1;
         }
-        self.entries.insert(id, entry);
+        self.entries.insert(id, Box::new(entry));
         self.remember(id);
     }
 
-    fn lane(&mut self, destination: Destination) -> DestinationId {
+    /// The index of a destination, which holds while a message uses it.
+    pub fn index(&mut self, destination: Destination) -> DestinationId {
         if let Some(known) = self.names.get(&destination) {
             return *known;
         }
@@ -165,6 +153,17 @@ impl Schedule {
         };
         self.names.insert(destination, id);
         id
+    }
+
+    /// Forgets destinations that were asked for and that no message uses.
+    pub fn forget_unused(&mut self) {
+        let lanes = (0..).map(DestinationId).zip(&self.lanes);
+        let unused = lanes.filter(|(_, lane)| lane.messages == 0);
+        for to in unused.map(|(to, _)| to).collect::<Vec<_>>() {
+            if self.names.remove(&self.lanes[to.index()].destination).is_some() {
+                self.free.push(to);
+            }
+        }
     }
 
     /// What is to be tried next; `None` where nothing is ready or all places are taken.
@@ -194,7 +193,7 @@ impl Schedule {
     /// The job of a message whose turn it is; `None` where it has been dealt with meanwhile.
     fn job(&mut self, id: MessageId, to: DestinationId, now: u64) -> Option<Job> {
         let entry = self.entries.get_mut(&id)?;
-        entry.ready.retain(|ready| *ready != to);
+        entry.set_ready(to, false);
         let recipients = entry.due(to, now);
         if !entry.may_try(to) || recipients.is_empty() {
             // Where the clock was put back it is not due any more, and must be once more.
@@ -203,7 +202,8 @@ impl Schedule {
             }
             return None;
         }
-        entry.busy.push(to);
+        entry.set_busy(to, true);
+        entry.set_wanted(to, false);
         self.active += 1;
         let lane = &mut self.lanes[to.index()];
         lane.active += 1;
@@ -226,13 +226,17 @@ impl Schedule {
             self.due.pop();
             if let Some(entry) = self.entries.get_mut(&id)
                 && entry.may_try(to)
-                && !entry.ready.contains(&to)
+                && !entry.is_ready(to)
                 && !entry.due(to, now).is_empty()
             {
-                entry.ready.push(to);
+                entry.set_ready(to, true);
+                let ready = &mut self.lanes[to.index()].ready;
                 let backlog = self.backlog.get(&entry.sender).copied().unwrap_or_default();
-                let class = class(entry.bulk, backlog);
-                self.lanes[to.index()].ready.push(class, entry.sender, id);
+                if entry.is_wanted(to) {
+                    ready.push_wanted(id);
+                } else {
+                    ready.push(class(entry.bulk, backlog), entry.sender, id);
+                }
                 self.take_turn(to);
             }
         }
@@ -263,26 +267,6 @@ impl Schedule {
         due.into_iter().chain(opening).min()
     }
 
-    /// Nothing waits beyond `latest`: what was to be tried later is due then. For a clock that was put back, so that mail
-    /// does not wait until the old time comes again.
-    pub fn not_after(&mut self, latest: u64) {
-        for (to, lane) in (0..).map(DestinationId).zip(&mut self.lanes) {
-            lane.health.not_after(latest);
-            let closed = lane.health.closed();
-            self.openings.extend(closed.map(|(at, _)| Reverse((at, to))));
-        }
-        for (id, entry) in &mut self.entries {
-            for (to, status) in &mut entry.recipients {
-                if let Status::Due { at, .. } = status
-                    && *at > latest
-                {
-                    *at = latest;
-                    self.due.push(Reverse((latest, *id, *to)));
-                }
-            }
-        }
-    }
-
     /// A job has ended with these news. True where the message is done and forgotten.
     pub fn finish(
         &mut self,
@@ -303,7 +287,7 @@ impl Schedule {
         self.openings.extend(closed.map(|(at, _)| Reverse((at, to))));
         self.take_turn(to);
         if let Some(entry) = self.entries.get_mut(&id) {
-            entry.busy.retain(|busy| *busy != to);
+            entry.set_busy(to, false);
         }
         let done = self.update(id, news);
         if let Some(entry) = self.entries.get(&id).filter(|entry| !entry.held) {
@@ -365,95 +349,8 @@ impl Schedule {
             return;
         };
         for to in entry.destinations() {
-            if !entry.busy.contains(&to) && !entry.ready.contains(&to) {
+            if !entry.is_busy(to) && !entry.is_ready(to) {
                 self.due.extend(entry.next(to).map(|at| Reverse((at, id, to))));
-            }
-        }
-    }
-
-    /// Begins a change by the operator. `alone`: not while it is being tried.
-    pub fn begin_change(&mut self, id: MessageId, alone: bool) -> Result<&Entry, Unready> {
-        let entry = self.entries.get_mut(&id).ok_or(Unready::Unknown)?;
-        if !entry.rests() {
-            return Err(Unready::Soon);
-        }
-        if alone && !entry.busy.is_empty() {
-            return Err(Unready::Tried);
-        }
-        entry.writing = Writing::Change;
-        Ok(entry)
-    }
-
-    /// The change has ended with these news; `held` where that changed. True where the message is done and forgotten.
-    pub fn end_change(&mut self, id: MessageId, news: Vec<(u32, Status)>, held: Option<bool>) -> bool {
-        if let Some(entry) = self.entries.get_mut(&id) {
-            entry.writing = Writing::Nothing;
-            entry.held = held.unwrap_or(entry.held);
-        }
-        let done = self.update(id, news);
-        self.remember(id);
-        done
-    }
-
-    /// What waits for a later time is due now, and its destinations are probed now. Not recorded: after a restart the old
-    /// times count.
-    pub fn retry(&mut self, id: MessageId, now: u64) {
-        let Some(entry) = self.entries.get_mut(&id) else {
-            return;
-        };
-        for (to, status) in &mut entry.recipients {
-            if let Status::Due { at, .. } = status {
-                *at = now.min(*at);
-                self.lanes[to.index()].health.probe_now(now);
-                self.openings.push(Reverse((now, *to)));
-            }
-        }
-        self.remember(id);
-    }
-
-    /// Messages whose record is in `segment`.
-    pub fn in_segment(&self, segment: u64) -> Vec<MessageId> {
-        self.by_segment
-            .get(&segment)
-            .into_iter()
-            .flatten()
-            .copied()
-            .collect()
-    }
-
-    /// Begins to carry a message over; `None` while it is being tried or carried.
-    pub fn carry(&mut self, id: MessageId) -> Option<&Entry> {
-        let entry = self.entries.get_mut(&id)?;
-        if !entry.rests() || !entry.busy.is_empty() {
-            return None;
-        }
-        entry.writing = Writing::Copy;
-        Some(entry)
-    }
-
-    /// It is at a new place now; or, where `None`, still at the old one.
-    pub fn carried(&mut self, id: MessageId, location: Option<Location>) {
-        let Some(entry) = self.entries.get_mut(&id) else {
-            return;
-        };
-        entry.writing = Writing::Nothing;
-        let old = entry.location.segment;
-        self.octets -= entry.octets();
-        entry.location = location.unwrap_or(entry.location);
-        self.octets += entry.octets();
-        let new = entry.location.segment;
-        self.remember(id);
-        if new != old {
-            self.leave(old, id);
-            self.by_segment.entry(new).or_default().insert(id);
-        }
-    }
-
-    fn leave(&mut self, segment: u64, id: MessageId) {
-        if let Some(ids) = self.by_segment.get_mut(&segment) {
-            ids.remove(&id);
-            if ids.is_empty() {
-                self.by_segment.remove(&segment);
             }
         }
     }
@@ -463,12 +360,12 @@ impl Schedule {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.entries
             .range((from, Bound::Unbounded))
-            .map(|(id, entry)| (*id, entry))
+            .map(|(id, entry)| (*id, &**entry))
     }
 
     /// One message.
     pub fn entry(&self, id: MessageId) -> Option<&Entry> {
-        self.entries.get(&id)
+        self.entries.get(&id).map(|entry| &**entry)
     }
 
     /// The destination of this index.

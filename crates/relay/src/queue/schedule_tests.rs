@@ -32,6 +32,10 @@ fn place(segment: u64) -> Location {
 }
 
 fn insert(schedule: &mut Schedule, id: u64, recipients: Vec<(Destination, Status)>) {
+    let recipients = recipients
+        .into_iter()
+        .map(|(to, status)| (schedule.index(to), status))
+        .collect();
     let new = New {
         location: place(id),
         provenance: Provenance::Inside,
@@ -199,7 +203,7 @@ fn insert_from(schedule: &mut Schedule, id: u64, from: &str, bulk: bool, destina
         held: false,
         bulk,
         sender: priority::sender(None, from),
-        recipients: vec![(to(destination), due(0, 0))],
+        recipients: [(schedule.index(to(destination)), due(0, 0))].into(),
     };
     schedule.insert(MessageId(id), new);
 }

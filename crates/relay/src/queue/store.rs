@@ -8,11 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
+use super::provenance::Provenance;
 use crate::events::unix_millis;
+use crate::handover::Envelope;
 use crate::spool::body::Stored;
 use crate::spool::disk::{Directory, Disk};
 use crate::spool::record::Kind;
-use crate::spool::recovery::{Recovered, SegmentFile, recover};
+use crate::spool::recovery::{Recovered, SegmentFile, recover_as};
 use crate::spool::writer::{AppendError, Body, Options, Record, Started, Writer, segment_name};
 use crate::spool::{Location, MessageId, SpoolError, StoredMessage, StoredOutcome};
 
@@ -24,6 +26,19 @@ pub struct Store {
     segments: Arc<Mutex<Segments>>,
     last_id: AtomicU64,
     slack: u64,
+}
+
+/// Damaged segments that are kept for the operator; of more the oldest goes, so that a failing disk does not fill itself.
+pub const DAMAGED_KEPT: usize = 4;
+const DAMAGED: &str = "damaged";
+
+/// What became of a segment that was to go.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// It was damaged and is kept under this name.
+    pub aside: Option<PathBuf>,
+    /// Older damaged ones that went instead.
+    pub dropped: Vec<PathBuf>,
 }
 
 /// A message is on its way into the spool and not yet in the schedule. While this lives, no segment goes that may hold it.
@@ -57,6 +72,14 @@ struct Segments {
 impl Store {
     /// Reads the spool in `directory` and starts its writer. The thread ends after the store is dropped.
     pub fn open(directory: &Path) -> Result<(Self, JoinHandle<()>, Recovered), SpoolError> {
+        Self::open_as(directory, |_, _, envelope| envelope)
+    }
+
+    /// The same, and of each envelope only that is kept which `digest` makes of it.
+    pub fn open_as<E>(
+        directory: &Path,
+        digest: impl FnMut(Provenance, bool, Envelope) -> E,
+    ) -> Result<(Self, JoinHandle<()>, Recovered<E>), SpoolError> {
         let failed = |operation| {
             move |source| SpoolError::Directory {
                 operation,
@@ -67,17 +90,18 @@ impl Store {
         let open = || Directory::open(directory).map_err(failed("open"));
         let (disk, writers) = (open()?, open()?);
         let options = Options::for_disk(disk.capacity().map_err(failed("measure"))?);
-        Self::open_on(directory, Box::new(disk), Box::new(writers), options)
+        Self::open_on(directory, Box::new(disk), Box::new(writers), options, digest)
     }
 
     /// The same through these two doors to the directory: one for what removes segments, one for what writes them.
-    pub fn open_on(
+    pub fn open_on<E>(
         directory: &Path,
         mut disk: Box<dyn Disk>,
         writers: Box<dyn Disk>,
         options: Options,
-    ) -> Result<(Self, JoinHandle<()>, Recovered), SpoolError> {
-        let recovered = recover(directory, &mut *disk)?;
+        digest: impl FnMut(Provenance, bool, Envelope) -> E,
+    ) -> Result<(Self, JoinHandle<()>, Recovered<E>), SpoolError> {
+        let recovered = recover_as(directory, &mut *disk, digest)?;
         let next = recovered
             .segments
             .last_key_value()
@@ -219,12 +243,13 @@ impl Store {
     }
 
     /// Removes a segment, durably, before the next may go: segments must vanish in their order, because a later one
-    /// may hold what overrules an earlier one. A damaged segment is renamed to `.damaged` and stays for the operator.
-    pub fn remove(&self, number: u64) -> Result<(), SpoolError> {
+    /// may hold what overrules an earlier one. A damaged segment is renamed to `.damaged` and stays for the operator, as one
+    /// of the last [`DAMAGED_KEPT`].
+    pub fn remove(&self, number: u64) -> Result<Removed, SpoolError> {
         let (file, damaged) = {
             let segments = lock(&self.segments);
             let Some(file) = segments.files.get(&number) else {
-                return Ok(());
+                return Ok(Removed::default());
             };
             (file.clone(), segments.damaged.contains(&number))
         };
@@ -238,8 +263,10 @@ impl Store {
         };
         let name = file.path.file_name().unwrap_or_default().to_string_lossy();
         let mut disk = lock(&self.disk);
+        let mut removed = Removed::default();
         let (operation, done) = if damaged {
-            let aside = Path::new(&*name).with_extension("damaged");
+            let aside = Path::new(&*name).with_extension(DAMAGED);
+            removed.aside = Some(self.directory.join(&aside));
             ("rename", disk.rename(&name, &aside.to_string_lossy()))
         } else {
             ("remove", disk.remove(&name))
@@ -250,12 +277,37 @@ impl Store {
         {
             return Err(failed(operation)(error));
         }
+        if damaged {
+            for old in self
+                .too_many_damaged()
+                .map_err(failed("list the damaged segments beside"))?
+            {
+                let name = old.file_name().unwrap_or_default().to_string_lossy();
+                disk.remove(&name)
+                    .map_err(failed("remove a damaged segment older than"))?;
+                removed.dropped.push(old);
+            }
+        }
         disk.sync().map_err(failed("flush"))?;
         drop(disk);
         let mut segments = lock(&self.segments);
         segments.files.remove(&number);
         segments.octets.remove(&number);
-        Ok(())
+        segments.damaged.remove(&number);
+        Ok(removed)
+    }
+
+    /// The oldest of the damaged segments, beyond those that are kept.
+    fn too_many_damaged(&self) -> io::Result<Vec<PathBuf>> {
+        let mut aside = Vec::new();
+        for entry in std::fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            aside.extend((path.extension() == Some(DAMAGED.as_ref())).then_some(path));
+        }
+        // Their names begin with their numbers.
+        aside.sort_unstable();
+        aside.truncate(aside.len().saturating_sub(DAMAGED_KEPT));
+        Ok(aside)
     }
 }
 
@@ -328,5 +380,31 @@ mod tests {
         store.mark_damaged(4);
         store.remove(4).unwrap();
         assert!(lock(&store.segments).files.is_empty());
+    }
+
+    #[tokio::test]
+    async fn damaged_segments_are_kept_but_not_without_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, _, _) = Store::open(directory.path()).unwrap();
+        let mut dropped = Vec::new();
+        for number in 1..=6 {
+            let path = directory.path().join(segment_name(number, 1));
+            std::fs::write(&path, b"?").unwrap();
+            lock(&store.segments)
+                .files
+                .insert(number, SegmentFile { path, salt: 1 });
+            store.mark_damaged(number);
+            let removed = store.remove(number).unwrap();
+            assert!(removed.aside.unwrap().exists());
+            dropped.extend(removed.dropped);
+        }
+        let name = |number| {
+            directory
+                .path()
+                .join(segment_name(number, 1))
+                .with_extension(DAMAGED)
+        };
+        assert_eq!(dropped, [name(1), name(2)]);
+        assert!(!name(2).exists() && (3..=6).all(|number| name(number).exists()));
     }
 }

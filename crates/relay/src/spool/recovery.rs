@@ -13,8 +13,10 @@ use std::path::{Path, PathBuf};
 
 use super::disk::Disk;
 use super::record::Kind;
-use super::scan::{Damage, Found, scan};
+use super::scan::{Damage, Found, Headed, scan};
 use super::{Location, MessageId, SpoolError, StoredMessage, StoredOutcome};
+use crate::handover::Envelope;
+use crate::queue::provenance::Provenance;
 
 /// A segment on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,22 +29,27 @@ pub struct SegmentFile {
 
 /// A message that is still wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LiveMessage {
+pub struct LiveMessage<E = Envelope> {
     /// Where its latest record is.
     pub location: Location,
     /// What it is and how its recipients stand.
-    pub message: StoredMessage,
+    pub message: StoredMessage<E>,
 }
 
-/// What was found.
-#[derive(Debug, Default)]
-pub struct Recovered {
+/// Messages by their ids. Boxed, for the nodes of the tree are half empty.
+pub type Messages<E> = BTreeMap<MessageId, Box<LiveMessage<E>>>;
+
+/// What was found. `E` is what the reader keeps of an envelope.
+#[derive(Debug)]
+pub struct Recovered<E = Envelope> {
     /// All segments, by number.
     pub segments: BTreeMap<u64, SegmentFile>,
     /// Octets of each.
     pub sizes: BTreeMap<u64, u64>,
     /// Messages with a recipient that is not done.
-    pub messages: BTreeMap<MessageId, LiveMessage>,
+    pub messages: Messages<E>,
+    /// The same of messages whose content alone is damaged; each of them was written whole once.
+    pub unreadable: Messages<E>,
     /// What cannot be read, and in which segment.
     pub damage: Vec<(u64, Damage)>,
     /// Segments that hold more than could be read, or may: they are not to be deleted.
@@ -53,9 +60,23 @@ pub struct Recovered {
 
 /// Makes all segments in `directory` durable through `disk` and reads them. What cannot be read is reported, and kept.
 pub fn recover(directory: &Path, disk: &mut dyn Disk) -> Result<Recovered, SpoolError> {
+    recover_as(directory, disk, |_, _, envelope| envelope)
+}
+
+/// The same, and of each envelope only that is kept which `digest` makes of it: a million envelopes are a gigabyte.
+pub fn recover_as<E>(
+    directory: &Path,
+    disk: &mut dyn Disk,
+    mut digest: impl FnMut(Provenance, bool, Envelope) -> E,
+) -> Result<Recovered<E>, SpoolError> {
     let mut recovered = Recovered {
         segments: list(directory)?,
-        ..Recovered::default()
+        sizes: BTreeMap::new(),
+        messages: BTreeMap::new(),
+        unreadable: BTreeMap::new(),
+        damage: Vec::new(),
+        keep: BTreeSet::new(),
+        last_id: 0,
     };
     disk.sync().map_err(|source| SpoolError::Directory {
         operation: "flush",
@@ -77,23 +98,28 @@ pub fn recover(directory: &Path, disk: &mut dyn Disk) -> Result<Recovered, Spool
                 .keep
                 .extend(recovered.segments.range(..=number).map(|(older, _)| *older));
         }
-        if let Err(error) = recovered.read(number, segment) {
+        if let Err(error) = recovered.read(number, segment, &mut digest) {
             recovered.whole(number, format!("it cannot be opened: {error}"));
         }
     }
-    recovered
-        .messages
-        .retain(|_, live| !live.message.statuses.iter().all(super::Status::is_final));
+    for messages in [&mut recovered.messages, &mut recovered.unreadable] {
+        messages.retain(|_, live| !live.message.statuses.iter().all(super::Status::is_final));
+    }
     Ok(recovered)
 }
 
-impl Recovered {
-    fn read(&mut self, number: u64, segment: &SegmentFile) -> io::Result<()> {
+impl<E> Recovered<E> {
+    fn read(
+        &mut self,
+        number: u64,
+        segment: &SegmentFile,
+        digest: &mut impl FnMut(Provenance, bool, Envelope) -> E,
+    ) -> io::Result<()> {
         let file = File::open(&segment.path)?;
         let size = file.metadata()?.len();
         self.sizes.insert(number, size);
         scan(&file, size, number, segment.salt, |found| {
-            self.take(number, found);
+            self.take(number, found, digest);
         });
         Ok(())
     }
@@ -104,6 +130,7 @@ impl Recovered {
             length: self.sizes.get(&segment).copied().unwrap_or(0),
             tail: false,
             detail,
+            record: None,
         };
         self.damaged(segment, damage);
     }
@@ -115,20 +142,41 @@ impl Recovered {
         self.damage.push((segment, damage));
     }
 
-    fn take(&mut self, segment: u64, found: Found) {
-        let (header, location, meta) = match found {
+    fn take(&mut self, segment: u64, found: Found, digest: &mut impl FnMut(Provenance, bool, Envelope) -> E) {
+        let (record, readable) = match found {
             Found::Record {
                 header,
                 location,
                 meta,
-            } => (header, location, meta),
-            Found::Damage(damage) => return self.damaged(segment, damage),
+            } => (
+                Headed {
+                    header,
+                    location,
+                    meta,
+                },
+                true,
+            ),
+            Found::Damage(mut damage) => {
+                // What ends the segment may be a write that nobody was told of.
+                let record = damage.record.take();
+                let record = record.filter(|record| !damage.tail && record.header.kind == Kind::Message);
+                self.damaged(segment, damage);
+                match record {
+                    Some(record) => (*record, false),
+                    None => return,
+                }
+            }
         };
+        let Headed {
+            header,
+            location,
+            meta,
+        } = record;
         self.last_id = self.last_id.max(header.id.0);
         let result = match header.kind {
-            Kind::Message => {
-                serde_json::from_slice(&meta).map(|message| self.message(header.id, location, message))
-            }
+            Kind::Message => serde_json::from_slice(&meta).map(|message: StoredMessage| {
+                self.message(header.id, location, message.digested(digest), readable);
+            }),
             Kind::Outcome => serde_json::from_slice(&meta).map(|outcome| self.outcome(header.id, outcome)),
         };
         if let Err(error) = result {
@@ -138,25 +186,44 @@ impl Recovered {
                 length: header.record_length(),
                 tail: false,
                 detail,
+                record: None,
             };
             self.damaged(segment, damage);
         }
     }
 
-    /// A message, or the later copy of one that was carried over.
-    fn message(&mut self, id: MessageId, location: Location, mut message: StoredMessage) {
-        if let Some(known) = self.messages.remove(&id) {
+    /// A message, or the later copy of one that was carried over. Of a copy whose content is damaged only the news count
+    /// where the older record can be read.
+    fn message(
+        &mut self,
+        id: MessageId,
+        mut location: Location,
+        mut message: StoredMessage<E>,
+        readable: bool,
+    ) {
+        let older = self.messages.remove(&id);
+        let was_readable = older.is_some();
+        if let Some(known) = older.or_else(|| self.unreadable.remove(&id)) {
+            if was_readable && !readable {
+                location = known.location;
+            }
             for (status, older) in message.statuses.iter_mut().zip(known.message.statuses) {
                 let newer = std::mem::replace(status, older);
                 status.update(newer);
             }
         }
-        self.messages.insert(id, LiveMessage { location, message });
+        let messages = if readable || was_readable {
+            &mut self.messages
+        } else {
+            &mut self.unreadable
+        };
+        messages.insert(id, Box::new(LiveMessage { location, message }));
     }
 
     /// News of a message; of one whose record is gone already, it means nothing.
     fn outcome(&mut self, id: MessageId, outcome: StoredOutcome) {
-        let Some(known) = self.messages.get_mut(&id) else {
+        let known = self.messages.get_mut(&id);
+        let Some(known) = known.or_else(|| self.unreadable.get_mut(&id)) else {
             return;
         };
         // Changes of one message wait for each other, so the later record is the one that counts.

@@ -4,8 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::handover::{Envelope, Recipient};
-use crate::queue::provenance::Provenance;
+use crate::handover::Recipient;
 use crate::spool::Status;
 use crate::spool::body::Stored;
 use crate::spool::disk::Directory;
@@ -372,4 +371,63 @@ fn what_a_segment_that_cannot_be_flushed_overrules_is_kept() {
     assert_eq!(recovered.keep, [1, 2, 3].into());
     assert_eq!(recovered.messages.len(), places.len());
     assert_eq!((recovered.damage.len(), recovered.damage[0].0), (1, 3));
+}
+
+fn flip(path: &Path, at: u64) {
+    let mut octets = std::fs::read(path).unwrap();
+    octets[usize::try_from(at).unwrap()] ^= 1;
+    std::fs::write(path, octets).unwrap();
+}
+
+/// Where the body of a record begins.
+fn body(place: &Location) -> u64 {
+    place.offset + 36 + u64::from(place.meta_length)
+}
+
+#[test]
+fn of_a_message_whose_content_is_damaged_the_envelope_and_its_news_are_found() {
+    let later = Status::Due {
+        at: 9,
+        attempts: 3,
+        warned: false,
+        reply: "".into(),
+    };
+    let records = vec![
+        message(1, 2, vec![b'x'; 50]),
+        message(2, 1, vec![b'x'; 50]),
+        outcome(1, vec![(0, Status::Delivered), (1, later.clone())]),
+        outcome(2, vec![(0, Status::Delivered)]),
+        message(3, 1, vec![b'x'; 50]),
+    ];
+    let (directory, places) = write(records, options());
+    let path = only_segment(directory.path());
+    for place in [0, 1, 4] {
+        flip(&path, body(&places[place]));
+    }
+    let recovered = recover(directory.path()).unwrap();
+    assert!(recovered.messages.is_empty());
+    // The second is done; the third may be a write that was interrupted, for which nobody had a 250.
+    let unreadable: Vec<_> = recovered.unreadable.iter().collect();
+    let [(id, live)] = unreadable[..] else {
+        panic!("{unreadable:?}")
+    };
+    assert_eq!((id.0, live.location), (1, places[0]));
+    assert_eq!(live.message.envelope, stored(2).envelope);
+    assert_eq!(live.message.statuses, [Status::Delivered, later]);
+}
+
+#[test]
+fn a_damaged_copy_does_not_overrule_what_can_be_read() {
+    for (damaged, good) in [(0, 1), (1, 0)] {
+        let records = vec![
+            message(1, 1, vec![b'x'; 50]),
+            message(1, 1, vec![b'x'; 50]),
+            message(2, 1, vec![b'x'; 50]),
+        ];
+        let (directory, places) = write(records, options());
+        flip(&only_segment(directory.path()), body(&places[damaged]));
+        let recovered = recover(directory.path()).unwrap();
+        assert_eq!(recovered.messages[&MessageId(1)].location, places[good]);
+        assert!(recovered.unreadable.is_empty());
+    }
 }

@@ -44,6 +44,19 @@ pub struct Damage {
     pub tail: bool,
     /// What is wrong, with the message id and, where it can be read, the envelope.
     pub detail: String,
+    /// The record whose content alone is damaged: its JSON part is what was written.
+    pub record: Option<Box<Headed>>,
+}
+
+/// A record without its body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Headed {
+    /// Its header.
+    pub header: Header,
+    /// Its place.
+    pub location: Location,
+    /// Its JSON part.
+    pub meta: Vec<u8>,
 }
 
 /// Reads the segment in `file`, which has `size` octets.
@@ -51,15 +64,15 @@ pub fn scan(file: &impl FileExt, size: u64, segment: u64, salt: u64, mut found: 
     let mut at = 0;
     // Damage is held back until it is known whether anything intact follows.
     let mut held: Vec<Damage> = Vec::new();
-    let damage = |from: u64, next: u64, torn: bool, detail: String| Damage {
-        offset: from,
-        length: next - from,
-        tail: torn,
-        detail,
+    let mut window = Window {
+        file,
+        size,
+        at: 0,
+        octets: Vec::new(),
     };
     let beyond = |at: u64| find_header(file, salt, at + 1, size).unwrap_or(size);
     while at < size {
-        let (next, damage) = match read_record(file, segment, salt, at, size) {
+        let (next, torn, detail, record) = match read_record(&mut window, segment, salt, at) {
             Ok(Outcome::Intact(record, next)) => {
                 for damage in held.drain(..) {
                     found(Found::Damage(Damage {
@@ -71,28 +84,76 @@ pub fn scan(file: &impl FileExt, size: u64, segment: u64, salt: u64, mut found: 
                 at = next;
                 continue;
             }
-            Ok(Outcome::Damaged { next, torn, detail }) => (next, damage(at, next, torn, detail)),
-            Ok(Outcome::Cut(detail)) => {
-                // The file was cut. Intact records can only follow if the cut part was written over: look for them.
-                let next = beyond(at);
-                (next, damage(at, next, true, detail))
-            }
-            Ok(Outcome::NoHeader) => {
-                let next = beyond(at);
-                (next, damage(at, next, true, "no record begins here".into()))
-            }
+            Ok(Outcome::Damaged {
+                next,
+                torn,
+                detail,
+                record,
+            }) => (next, torn, detail, record),
+            // The file was cut. Intact records can only follow if the cut part was written over: look for them.
+            Ok(Outcome::Cut(detail)) => (beyond(at), true, detail, None),
+            Ok(Outcome::NoHeader) => (beyond(at), true, "no record begins here".into(), None),
             Err(error) => {
-                let next = beyond(at);
-                (
-                    next,
-                    damage(at, next, false, format!("the disk does not give it: {error}")),
-                )
+                let detail = format!("the disk does not give it: {error}");
+                (beyond(at), false, detail, None)
             }
         };
-        held.push(damage);
+        held.push(Damage {
+            offset: at,
+            length: next - at,
+            tail: torn,
+            detail,
+            record,
+        });
         at = next;
     }
     held.into_iter().map(Found::Damage).for_each(found);
+}
+
+/// Reads ahead: most records are much smaller than what is best read at a time.
+struct Window<'a, F> {
+    file: &'a F,
+    size: u64,
+    /// Where in the file its octets begin.
+    at: u64,
+    octets: Vec<u8>,
+}
+
+impl<F: FileExt> Window<'_, F> {
+    /// `length` octets from `at`, which the file has.
+    fn get(&mut self, at: u64, length: usize) -> io::Result<&[u8]> {
+        let end = at + length as u64;
+        if at < self.at || end > self.at + self.octets.len() as u64 {
+            let ahead = (self.size - at).min(CHUNK as u64);
+            let ahead = usize::try_from(ahead).unwrap_or(CHUNK).max(length);
+            // What the disk refuses may lie behind what is wanted.
+            self.fill(at, ahead).or_else(|_| self.fill(at, length))?;
+        }
+        let from = usize::try_from(at - self.at).unwrap_or(usize::MAX);
+        Ok(&self.octets[from..from + length])
+    }
+
+    fn fill(&mut self, at: u64, length: usize) -> io::Result<()> {
+        self.octets.resize(length, 0);
+        self.at = at;
+        let read = self.file.read_exact_at(&mut self.octets, at);
+        if read.is_err() {
+            self.octets.clear();
+        }
+        read
+    }
+
+    /// CRC-32 of a stretch that the file has.
+    fn checksum(&mut self, offset: u64, length: u64) -> io::Result<u32> {
+        let mut checksum = crc32fast::Hasher::new();
+        let (mut at, end) = (offset, offset + length);
+        while at < end {
+            let take = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
+            checksum.update(self.get(at, take)?);
+            at += take as u64;
+        }
+        Ok(checksum.finalize())
+    }
 }
 
 enum Outcome {
@@ -102,30 +163,30 @@ enum Outcome {
         /// An interrupted write may look so.
         torn: bool,
         detail: String,
+        record: Option<Box<Headed>>,
     },
     Cut(String),
     NoHeader,
 }
 
 /// An error means that not even the header could be read.
-fn read_record(file: &impl FileExt, segment: u64, salt: u64, at: u64, size: u64) -> io::Result<Outcome> {
-    let mut octets = [0; HEADER];
-    if size - at < HEADER as u64 {
+fn read_record<F: FileExt>(
+    window: &mut Window<'_, F>,
+    segment: u64,
+    salt: u64,
+    at: u64,
+) -> io::Result<Outcome> {
+    if window.size - at < HEADER as u64 {
         return Ok(Outcome::NoHeader);
     }
-    file.read_exact_at(&mut octets, at)?;
-    let Some(header) = Header::decode(&octets, salt) else {
+    let header = window.get(at, HEADER)?.try_into().ok();
+    let Some(header) = header.and_then(|octets| Header::decode(octets, salt)) else {
         return Ok(Outcome::NoHeader);
     };
     let of = format!("{:?} record of message {}", header.kind, header.id);
     let end = at.checked_add(header.record_length());
-    let Some(end) = end.filter(|end| *end <= size && header.meta_length <= MAX_META) else {
+    let Some(next) = end.filter(|end| *end <= window.size && header.meta_length <= MAX_META) else {
         return Ok(Outcome::Cut(format!("{of}: cut off")));
-    };
-    let damaged = |torn, detail| Outcome::Damaged {
-        next: end,
-        torn,
-        detail,
     };
     let location = Location {
         segment,
@@ -133,48 +194,65 @@ fn read_record(file: &impl FileExt, segment: u64, salt: u64, at: u64, size: u64)
         meta_length: header.meta_length,
         body_length: header.body_length,
     };
-    let (meta, stored, computed) = match read_parts(file, location) {
-        Ok(parts) => parts,
-        Err(error) => {
-            return Ok(damaged(
-                false,
-                format!("{of}: the disk does not give it: {error}"),
-            ));
-        }
+    let damaged = |torn, detail, record| {
+        Ok(Outcome::Damaged {
+            next,
+            torn,
+            detail,
+            record,
+        })
     };
-    if stored[..4] != computed[..4] {
-        return Ok(damaged(true, format!("{of}: its envelope is damaged")));
+    let refused = |error: io::Error| format!("{of}: the disk does not give it: {error}");
+    let (meta, stored) = match envelope(window, location) {
+        Ok(read) => read,
+        Err(error) => return damaged(false, refused(error), None),
+    };
+    let whole = trailer(crc32fast::hash(&meta), 0);
+    if stored[..4] != whole[..4] {
+        return damaged(true, format!("{of}: its envelope is damaged"), None);
     }
-    if stored[4..] != computed[4..] {
-        let envelope = String::from_utf8_lossy(&meta);
-        return Ok(damaged(
-            true,
-            format!("{of}: its content is damaged; envelope: {envelope}"),
-        ));
-    }
-    Ok(Outcome::Intact(
-        Found::Record {
+    let body = window.checksum(body_at(location), location.body_length);
+    if matches!(&body, Ok(checksum) if stored[4..] == checksum.to_le_bytes()) {
+        let record = Found::Record {
             header,
             location,
             meta,
-        },
-        end,
-    ))
+        };
+        return Ok(Outcome::Intact(record, next));
+    }
+    let (torn, why) = match body {
+        Ok(_) => (true, format!("{of}: its content is damaged")),
+        Err(error) => (false, refused(error)),
+    };
+    let detail = format!("{why}; envelope: {}", String::from_utf8_lossy(&meta));
+    let record = Headed {
+        header,
+        location,
+        meta,
+    };
+    damaged(torn, detail, Some(Box::new(record)))
 }
 
-/// The JSON part, the trailer, and the trailer that the octets should have.
-fn read_parts(
-    file: &impl FileExt,
+fn body_at(location: Location) -> u64 {
+    location.offset + HEADER as u64 + u64::from(location.meta_length)
+}
+
+/// The JSON part, and the trailer as it was written.
+fn envelope<F: FileExt>(
+    window: &mut Window<'_, F>,
     location: Location,
-) -> io::Result<(Vec<u8>, [u8; TRAILER], [u8; TRAILER])> {
-    let mut meta = vec![0; location.meta_length as usize];
-    file.read_exact_at(&mut meta, location.offset + HEADER as u64)?;
-    let body_at = location.offset + HEADER as u64 + u64::from(location.meta_length);
-    let body = checksum(file, body_at, location.body_length)?;
+) -> io::Result<(Vec<u8>, [u8; TRAILER])> {
+    let length = location.meta_length as usize;
+    let meta = window.get(location.offset + HEADER as u64, length)?.to_vec();
     let mut stored = [0; TRAILER];
-    file.read_exact_at(&mut stored, body_at + location.body_length)?;
-    let computed = trailer(crc32fast::hash(&meta), body);
-    Ok((meta, stored, computed))
+    let at = body_at(location) + location.body_length;
+    // A long body is not read for what stands behind it: the window stays where the body begins.
+    if at + TRAILER as u64 <= window.at + window.octets.len() as u64 {
+        stored.copy_from_slice(window.get(at, TRAILER)?);
+    } else {
+        window.file.read_exact_at(&mut stored, at)?;
+    }
+    Ok((meta, stored))
 }
 
 /// CRC-32 of a stretch.

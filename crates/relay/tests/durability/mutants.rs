@@ -9,7 +9,7 @@ use crate::ledger::{Findings, Ledger};
 use crate::log::{Entry, Log, Note, Op};
 use crate::model::Files;
 use crate::proof::{lay_out, through};
-use crate::workload::{record, scratch};
+use crate::workload::{record, record_roll_over, scratch};
 
 /// Looks at the runs of some seeds until the `wanted` kind of fault is found.
 fn caught(
@@ -17,9 +17,17 @@ fn caught(
     spoil: impl Fn(&mut Files),
     wanted: impl Fn(&Findings) -> usize,
 ) -> bool {
+    caught_in(|seed| log_of(record(seed)), spoil, wanted)
+}
+
+fn caught_in(
+    run: impl Fn(u64) -> Log,
+    spoil: impl Fn(&mut Files),
+    wanted: impl Fn(&Findings) -> usize,
+) -> bool {
     let place = scratch();
     (1..=40).any(|seed| {
-        let log = log_of(record(seed));
+        let log = run(seed);
         let mut found = 0;
         through(&log, &Ledger::default(), |point, model, ledger| {
             if found == 0 {
@@ -93,6 +101,17 @@ fn removed_too_early(mut log: Log) -> Log {
 #[test]
 fn a_segment_that_goes_before_its_copies_are_flushed_is_caught() {
     assert!(caught(removed_too_early, intact, |found| found.lost.len()));
+}
+
+/// A batch that goes on in the next segment: nobody but its own requests knows of what the first one holds.
+#[test]
+fn a_segment_that_goes_before_the_schedule_knows_its_messages_is_caught() {
+    let lost = |protects| {
+        let run = |seed| record_roll_over(seed, protects);
+        caught_in(run, intact, |found| found.lost.len())
+    };
+    assert!(lost(false));
+    assert!(!lost(true));
 }
 
 /// Makes all checksums fit what is there: to the real recovery as if it checked none.

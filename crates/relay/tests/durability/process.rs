@@ -10,6 +10,7 @@ use postern_relay::events::{Events, unix_millis};
 use postern_relay::handover::{Envelope, Recipient};
 use postern_relay::queue::bounce::Identity;
 use postern_relay::queue::compaction;
+use postern_relay::queue::damage::Unreadable;
 use postern_relay::queue::job::{Finished, Queued, Worker};
 use postern_relay::queue::manager::Command;
 use postern_relay::queue::outward;
@@ -17,7 +18,7 @@ use postern_relay::queue::priority;
 use postern_relay::queue::provenance::Provenance;
 use postern_relay::queue::router::Router;
 use postern_relay::queue::schedule::{Job, New, Reach, Schedule};
-use postern_relay::queue::store::{Store, message_record};
+use postern_relay::queue::store::{Store, UnderWay, message_record};
 use postern_relay::spool::writer::Body;
 use postern_relay::spool::{Location, MessageId, Status, StoredMessage};
 use postern_smtp::client::Outcome;
@@ -68,7 +69,12 @@ pub(crate) struct Process {
     rng: Rng,
     /// To be killed some time, for which compaction is a good moment.
     killed: bool,
+    /// As intake does: no segment goes that may hold a message which is under way.
+    protects: bool,
 }
+
+/// A message that was handed over, and what keeps its segment until it is in the schedule.
+type Taken = (Option<Queued>, Option<UnderWay>);
 
 impl Process {
     pub(crate) fn new(recorder: Recorder, store: Store, rng: Rng, killed: bool) -> Self {
@@ -85,6 +91,7 @@ impl Process {
                 postmaster: config.postmaster.clone(),
             },
             events: Events::to("queue", std::io::sink()),
+            unreadable: Unreadable::default(),
         };
         let (sender, commands) = mpsc::unbounded_channel();
         Self {
@@ -95,6 +102,15 @@ impl Process {
             commands,
             rng,
             killed,
+            protects: true,
+        }
+    }
+
+    /// The same without what keeps segments of messages that are under way.
+    pub(crate) fn unprotected(self) -> Self {
+        Self {
+            protects: false,
+            ..self
         }
     }
 
@@ -109,8 +125,9 @@ impl Process {
                 }
                 self.take(messages).await;
             }
-            4..8 => self.deliver().await,
-            _ => self.compact().await,
+            4..7 => self.deliver().await,
+            7..9 => self.compact().await,
+            _ => self.roll_over().await,
         }
     }
 
@@ -131,10 +148,12 @@ impl Process {
         self.recorder.mend();
     }
 
-    async fn finish_taking(&mut self, mut requests: JoinSet<Option<Queued>>) {
-        let mut taken = Vec::new();
-        while let Some(queued) = requests.join_next().await {
-            taken.extend(queued.unwrap());
+    async fn finish_taking(&mut self, mut requests: JoinSet<Taken>) {
+        let (mut taken, mut under_way) = (Vec::new(), Vec::new());
+        while let Some(request) = requests.join_next().await {
+            let (queued, kept) = request.unwrap();
+            taken.extend(queued);
+            under_way.push(kept);
         }
         taken.sort_by_key(|queued| queued.id);
         for Queued {
@@ -148,10 +167,7 @@ impl Process {
     }
 
     /// One handover, as [`postern_relay::queue::intake`] does it.
-    fn message(&mut self) -> impl Future<Output = Option<Queued>> + Send + use<> {
-        let id = self.worker.store.new_id();
-        let now = unix_millis(SystemTime::now());
-        let recipients = 1 + self.rng.usize(..3);
+    fn message(&mut self) -> impl Future<Output = Taken> + Send + use<> {
         let length = match self.rng.u8(..40) {
             // More than the writer's buffer: several writes to one flush.
             0 => 1_100_000,
@@ -159,6 +175,13 @@ impl Process {
             2..10 => 4000,
             _ => self.rng.usize(10..1200),
         };
+        self.message_of(length)
+    }
+
+    fn message_of(&mut self, length: usize) -> impl Future<Output = Taken> + Send + use<> {
+        let id = self.worker.store.new_id();
+        let now = unix_millis(SystemTime::now());
+        let recipients = 1 + self.rng.usize(..3);
         let body: Vec<u8> = std::iter::repeat_with(|| self.rng.u8(b' '..b'~'))
             .take(length)
             .collect();
@@ -181,14 +204,18 @@ impl Process {
         let record = message_record(id, &message, Body::Octets(body.as_slice().into())).unwrap();
         self.offer(id, message.clone(), body);
         let (worker, recorder) = (self.worker.clone(), self.recorder.clone());
+        let under_way = self.protects.then(|| worker.store.under_way());
         async move {
-            let places = worker.store.append(vec![record]).await.ok()?;
+            let Ok(places) = worker.store.append(vec![record]).await else {
+                return (None, under_way);
+            };
             recorder.note(Note::Acknowledged(id));
-            Some(Queued {
+            let queued = Queued {
                 id,
                 location: places[0],
                 message,
-            })
+            };
+            (Some(queued), under_way)
         }
     }
 
@@ -198,9 +225,10 @@ impl Process {
     }
 
     pub(crate) fn insert(&mut self, id: MessageId, location: Location, message: StoredMessage) {
-        let destination = |address: &str| {
-            let router = &self.worker.router;
-            router.destination(message.provenance, address).unwrap()
+        let (router, schedule) = (&self.worker.router, &mut self.schedule);
+        let mut destination = |address: &str| {
+            let to = router.destination(message.provenance, address);
+            schedule.index(to.unwrap())
         };
         let recipients = message.envelope.recipients.iter();
         let recipients = recipients
@@ -340,6 +368,29 @@ impl Process {
         let mut first = JoinSet::new();
         first.spawn(self.message());
         self.until_held().await;
+        self.compact_behind(first).await;
+    }
+
+    /// The same while a batch has begun in one segment and goes on in the next: the first is closed, its messages have their
+    /// 250, and the schedule knows of none.
+    pub(crate) async fn roll_over(&mut self) {
+        self.recorder.hold();
+        let mut requests = JoinSet::new();
+        requests.spawn(self.message_of(4000));
+        self.until_held().await;
+        for _ in 0..5 {
+            requests.spawn(self.message_of(4000));
+        }
+        for _ in 0..2 {
+            self.let_answers_come().await;
+            self.recorder.pass();
+            self.until_held().await;
+        }
+        self.let_answers_come().await;
+        self.compact_behind(requests).await;
+    }
+
+    async fn compact_behind(&mut self, requests: JoinSet<Taken>) {
         let tasks = || Handle::current().metrics().num_alive_tasks();
         let before = tasks();
         let settled = self.worker.store.settled_below();
@@ -353,10 +404,10 @@ impl Process {
             }
         }
         // The copies are read one after the other by one thread: when this has been done, all are read.
-        tokio::task::yield_now().await;
+        self.let_answers_come().await;
         tokio::task::spawn_blocking(|| ()).await.unwrap();
         self.release().await;
-        self.finish_taking(first).await;
+        self.finish_taking(requests).await;
         for _ in 0..carried {
             if let Some(Command::Carried(id, location)) = self.commands.recv().await {
                 self.schedule.carried(id, location);
@@ -375,10 +426,15 @@ impl Process {
 
     /// Lets all requests be sent, and then the batches through.
     async fn release(&self) {
+        self.let_answers_come().await;
+        self.recorder.release();
+    }
+
+    /// Lets all tasks go as far as they can without the disk.
+    async fn let_answers_come(&self) {
         for _ in 0..8 {
             tokio::task::yield_now().await;
         }
-        self.recorder.release();
     }
 }
 

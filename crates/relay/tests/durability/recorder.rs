@@ -31,6 +31,8 @@ struct State {
     /// Flushes wait while this is set, so that requests gather into one batch as the workload wants it.
     held: bool,
     waiting: bool,
+    /// So many flushes may go through all the same.
+    pass: usize,
     /// Operations until the process is killed.
     left: Option<usize>,
     dead: bool,
@@ -97,8 +99,17 @@ impl Recorder {
 
     pub(crate) fn release(&self) {
         let mut state = self.state();
-        (state.held, state.waiting) = (false, false);
+        (state.held, state.waiting, state.pass) = (false, false, 0);
         self.0.1.notify_all();
+    }
+
+    /// Lets the flush through that is being held up; the next one waits.
+    pub(crate) fn pass(&self) {
+        let mut state = self.state();
+        if state.waiting {
+            (state.waiting, state.pass) = (false, 1);
+            self.0.1.notify_all();
+        }
     }
 
     /// A flush is being held up.
@@ -258,10 +269,11 @@ impl Append for RecordedFile {
 
     fn flush(&mut self) -> io::Result<()> {
         let mut state = self.recorder.state();
-        while state.held && !state.dead {
+        while state.held && !state.dead && state.pass == 0 {
             state.waiting = true;
             state = self.recorder.0.1.wait(state).unwrap();
         }
+        state.pass = state.pass.saturating_sub(1);
         drop(state);
         let mut lost = false;
         self.recorder.run(|state| {

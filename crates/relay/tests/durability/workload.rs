@@ -50,6 +50,38 @@ pub(crate) fn record(seed: u64) -> Log {
     recorder.take()
 }
 
+/// A process on a new spool that compacts while a batch has begun in one segment and goes on in the next. `protects`: with
+/// what keeps the first of them.
+pub(crate) fn record_roll_over(seed: u64, protects: bool) -> Log {
+    let directory = scratch();
+    let recorder = Recorder::default();
+    let runtime = runtime();
+    let opened = Store::open_on(
+        directory.path(),
+        recorder.disk(directory.path()),
+        recorder.disk(directory.path()),
+        OPTIONS,
+        |_, _, envelope| envelope,
+    );
+    let (store, writer, _) = opened.unwrap();
+    let process = Process::new(recorder.clone(), store, Rng::with_seed(seed), false);
+    let mut process = if protects { process } else { process.unprotected() };
+    runtime.block_on(process.roll_over());
+    drop((process, runtime));
+    writer.join().unwrap();
+    recorder.take()
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        // One: what is read in parallel would be appended in any order.
+        .max_blocking_threads(1)
+        .build()
+        .unwrap()
+}
+
 /// A process that starts on what a power cut left in `directory`, where `ledger` was promised.
 pub(crate) fn record_on(
     directory: &Path,
@@ -63,13 +95,7 @@ pub(crate) fn record_on(
 }
 
 fn live(recorder: &Recorder, directory: &Path, rng: &mut Rng, ledger: &Ledger, steps: usize, killed: bool) {
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        // One: what is read in parallel would be appended in any order.
-        .max_blocking_threads(1)
-        .build()
-        .unwrap();
+    let runtime = runtime();
     // Ids are made of milliseconds, and no process starts as soon after another as here.
     std::thread::sleep(Duration::from_millis(2));
     let opened = Store::open_on(
@@ -77,6 +103,7 @@ fn live(recorder: &Recorder, directory: &Path, rng: &mut Rng, ledger: &Ledger, s
         recorder.disk(directory),
         recorder.disk(directory),
         OPTIONS,
+        |_, _, envelope| envelope,
     );
     let Ok((store, writer, recovered)) = opened else {
         assert!(recorder.dead(), "the spool does not open");
@@ -94,6 +121,9 @@ fn live(recorder: &Recorder, directory: &Path, rng: &mut Rng, ledger: &Ledger, s
     runtime.block_on(async {
         // As the queue's manager does when it starts.
         process.compact().await;
+        if recovered.segments.is_empty() {
+            process.roll_over().await;
+        }
         for _ in 0..steps {
             if recorder.dead() {
                 break;
