@@ -13,6 +13,7 @@ pub mod dsn;
 pub mod events;
 pub mod handover;
 pub mod proxy;
+pub mod proxy_header;
 pub mod queue;
 pub mod rate;
 pub mod replay;

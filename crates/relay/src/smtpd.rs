@@ -5,10 +5,14 @@
 mod accept;
 mod admission;
 mod body;
+mod client;
 mod connection;
 mod deliver;
 mod headers;
+mod hourly;
 mod permit;
+mod proxied;
+mod stress;
 
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
@@ -23,17 +27,20 @@ use tokio::sync::Semaphore;
 
 use crate::checks::Tools;
 use crate::checks::greylist::Greylist;
+use crate::checks::lists::Lists;
 use crate::checks::recipient::{Oracle, Verifier};
 use crate::checks::sender::Senders;
 use crate::config::{Authentication, CheckName, Config, Instance, Recipient, RecipientVia, ScannerSocket};
+use crate::deliver::dns::Dns;
 use crate::events::Events;
 use crate::handover;
 use crate::queue::config::NextHop;
-use crate::rate::Rate;
 use crate::sasl::Logins;
 use crate::table::Table;
 use admission::Admission;
 use body::Memory;
+use hourly::Hourly;
+use stress::Stress;
 
 /// Descriptor names in the socket units.
 pub const MX: &str = "mx";
@@ -51,10 +58,13 @@ struct Server {
     tls: Option<Arc<ServerConfig>>,
     events: Events,
     tools: Tools,
-    rate: Mutex<Rate>,
+    hourly: Mutex<Hourly>,
     logins: Option<Logins>,
     queue: handover::Client,
     admission: Arc<Admission>,
+    stress: Stress,
+    /// Connections of proxies whose client is not known yet.
+    unnamed: Semaphore,
     /// What messages may take of it.
     memory: Memory,
     /// Since when senders have been deferred for temporary DNS errors.
@@ -91,6 +101,7 @@ pub fn main(config: Config, name: &str, passed: Vec<Inherited>) -> anyhow::Resul
         let events = Events::stdout(&format!("smtpd/{name}"));
         let server = Arc::new(server(config, name, instance, tls, authenticator, events)?);
         server.say_what_is_off();
+        server.try_lists().await;
         accept::serve(server, ports, &report.to_string()).await
     })
 }
@@ -161,6 +172,9 @@ fn server(
         .as_ref()
         .filter(|_| instance.checks.contains(&CheckName::Greylist))
         .map(|greylist| Mutex::new(Greylist::new(Duration::from_secs(greylist.delay))));
+    let dns = Dns::new(config.resolver.address);
+    let asks_lists = instance.checks.contains(&CheckName::DnsLists);
+    let lists = Lists::new(if asks_lists { &config.dns_list } else { &[] }, dns);
     let logins = config
         .sasl
         .as_ref()
@@ -174,15 +188,19 @@ fn server(
             config: Arc::clone(&config),
             enabled: instance.checks.clone(),
             authenticator,
+            dns,
+            lists,
             verifier,
             greylist,
             senders: Senders::default(),
             scans: Semaphore::new(SCANS_AT_A_TIME),
         },
-        rate: Mutex::new(Rate::new(limits.messages_per_hour)),
+        hourly: Mutex::new(Hourly::new(limits)),
         logins,
         queue: handover::Client::new(config.handover_socket(name)),
-        admission: Admission::new(limits.max_connections, limits.max_connections_per_address),
+        unnamed: Semaphore::new(proxied::AT_A_TIME),
+        admission: Admission::new(limits.max_connections),
+        stress: Stress::new(config.stress.at_percent),
         memory: Memory::new(
             usize::try_from(limits.message_memory)?,
             usize::try_from(limits.max_message_size)?,
@@ -247,6 +265,13 @@ impl Server {
                 self.name
             ));
         }
+    }
+
+    /// Before the first client comes, and from then on.
+    async fn try_lists(self: &Arc<Self>) {
+        self.tools.lists.try_at_start(&self.events).await;
+        let server = Arc::clone(self);
+        tokio::spawn(async move { server.tools.lists.keep_trying(&server.events).await });
     }
 
     fn started(&self) {

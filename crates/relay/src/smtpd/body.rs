@@ -28,6 +28,8 @@ const STEP: u32 = 64;
 #[derive(Debug)]
 pub(super) struct Memory {
     all: Arc<Semaphore>,
+    /// KiB of it.
+    size: usize,
     /// KiB that one address may hold.
     share: usize,
     by_address: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
@@ -38,6 +40,7 @@ impl Memory {
     pub(super) fn new(all: usize, largest: usize) -> Self {
         Self {
             all: Arc::new(Semaphore::new(all / KIB)),
+            size: all / KIB,
             share: (all / 4).max(largest + STEP as usize * KIB).min(all) / KIB,
             by_address: Mutex::default(),
         }
@@ -55,6 +58,12 @@ impl Memory {
             own
         });
         vec![own, Arc::clone(&self.all)]
+    }
+
+    /// Percent of all that messages hold now.
+    pub(super) fn percent_used(&self) -> usize {
+        let used = self.size.saturating_sub(self.all.available_permits());
+        used * 100 / self.size.max(1)
     }
 
     /// For our own nodes and users, and listed peers.
@@ -329,6 +338,7 @@ mod tests {
             body.push(&vec![b'x'; 256 * KIB]);
         }
         assert_eq!(greedy.iter().filter(|body| body.octets().is_some()).count(), 4);
+        assert_eq!(memory.percent_used(), 25);
         let mut other = Body::new(memory.of_stranger(b));
         other.push(&vec![b'y'; 512 * KIB]);
         assert!(other.octets().is_some());

@@ -21,7 +21,7 @@ use crate::checks::greylist::Client;
 use crate::checks::{Finding, Observation, Phase};
 use crate::config::{Authentication, CheckName, RelayFor};
 use crate::handover::{self, Envelope};
-use crate::verdict::{PATIENCE, Verdict, judge};
+use crate::verdict::{PATIENCE, Verdict, judge, score};
 
 impl Connection {
     /// Judges the message and hands it to the queue; what comes back is the reply to the client.
@@ -52,11 +52,8 @@ impl Connection {
             ));
         }
         self.count_message()?;
-        let (findings, verdict) = self.judged(&octets).await;
-        let score = findings.iter().find_map(|finding| match finding.observation {
-            Observation::Scored(score) => Some(score),
-            _ => None,
-        });
+        let (findings, verdict) = self.judged(&octets).await?;
+        let score = score(&findings);
         let event = EventKind::Verdict {
             decision: verdict.word().to_owned(),
             score,
@@ -78,7 +75,11 @@ impl Connection {
         let (sealed, size) = self.body.seal(&fields, &removal).map_err(|error| {
             Denial::because(replies::queue_unavailable(), format!("sealed memory: {error}"))
         })?;
-        self.hand_over(self.envelope(message, proven, size), sealed).await
+        let reply = self
+            .hand_over(self.envelope(message, proven, size), sealed)
+            .await?;
+        self.count_accepted(message, &findings, matches!(verdict, Verdict::Mark(_)));
+        Ok(reply)
     }
 
     /// A domain for which SPF, and over it DMARC, passed is spared the greylist from now on.
@@ -101,24 +102,9 @@ impl Connection {
         }
     }
 
-    /// Counts the message against its client's hour.
-    fn count_message(&self) -> Result<(), Denial> {
-        let strangers = self.server.instance.authentication == Authentication::None;
-        if !strangers || self.server.config.is_listed(self.peer) {
-            return Ok(());
-        }
-        let mut rate = self.server.rate.lock().unwrap_or_else(PoisonError::into_inner);
-        if rate.take(self.peer, Instant::now()) {
-            return Ok(());
-        }
-        Err(Denial::plain(replies::rate_limited(
-            self.server.config.limits.messages_per_hour,
-        )))
-    }
-
     /// Origin and structure first; the scanners are asked only about what those leave.
-    async fn judged(&self, octets: &[u8]) -> (Vec<Finding>, Verdict) {
-        let mut findings = Vec::new();
+    async fn judged(&self, octets: &[u8]) -> Result<(Vec<Finding>, Verdict), Denial> {
+        let mut findings = self.client_findings().to_vec();
         let mut verdict = Verdict::Accept;
         for phase in [Phase::Origin, Phase::Structure, Phase::Content] {
             let found = self.server.tools.run(phase, self.facts("", octets)).await;
@@ -131,8 +117,11 @@ impl Connection {
             if verdict.refusal().is_some() {
                 break;
             }
+            if phase == Phase::Origin {
+                self.count_sender(&findings)?;
+            }
         }
-        (findings, verdict)
+        Ok((findings, verdict))
     }
 
     /// Whether this sender has been deferred for temporary DNS errors for hours; remembers when that began.

@@ -3,8 +3,7 @@
 //! Relaying is refused unless the client proved itself and the instance relays for any domain (RFC 5321 section 7.1);
 //! addresses that carry a route inside the local part are refused for everybody.
 
-use std::sync::PoisonError;
-use std::time::Instant;
+use std::net::IpAddr;
 
 use postern_control::EventKind;
 use postern_smtp::address::{ForwardPath, ReversePath};
@@ -68,6 +67,11 @@ impl From<&Refusal> for Denial {
 }
 
 impl Server {
+    /// Whether nothing but its behaviour speaks for this client: neither one of ours nor a listed peer.
+    pub(super) fn is_stranger(&self, peer: IpAddr) -> bool {
+        self.instance.authentication == Authentication::None && !self.config.is_listed(peer)
+    }
+
     /// Tells of a refusal.
     pub(super) fn refused(
         &self,
@@ -143,21 +147,11 @@ impl Connection {
     pub(super) fn may_send(&mut self, mail: &MailCommand) -> Result<(), Denial> {
         self.sender = mail.path.to_string();
         match self.server.instance.authentication {
-            Authentication::None => self.within_rate(),
+            Authentication::None => self.within_limits(),
             Authentication::ClientCertificate if self.trusted => Ok(()),
             Authentication::ClientCertificate => Err(Denial::plain(replies::not_allowed_here())),
             Authentication::Sasl => self.owns(&mail.path),
         }
-    }
-
-    fn within_rate(&self) -> Result<(), Denial> {
-        let mut rate = self.server.rate.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.server.config.is_listed(self.peer) || rate.allows(self.peer, Instant::now()) {
-            return Ok(());
-        }
-        Err(Denial::plain(replies::rate_limited(
-            self.server.config.limits.messages_per_hour,
-        )))
     }
 
     /// A user sends under his own address, or none.
@@ -185,15 +179,14 @@ impl Connection {
     }
 
     pub(super) async fn may_be_sent_to(&mut self, recipient: &Recipient) -> Result<(), Denial> {
-        let server = &self.server;
         let mut local = true;
         if let Some(mailbox) = recipient.path.mailbox() {
             if mailbox.route_in_local_part() {
                 return Err(Denial::plain(replies::routed_address()));
             }
-            local = server.config.is_local(mailbox.domain().as_str());
+            local = self.server.config.is_local(mailbox.domain().as_str());
             let proved = self.trusted || self.user.is_some();
-            let relayed = proved && server.instance.relay_for == RelayFor::Any;
+            let relayed = proved && self.server.instance.relay_for == RelayFor::Any;
             if !local && !relayed {
                 return Err(Denial::plain(replies::relay_denied(mailbox.domain().as_str())));
             }
@@ -201,9 +194,14 @@ impl Connection {
         if !local {
             return Ok(());
         }
+        self.client_may_go_on().await?;
+        let server = &self.server;
         let address = server.mailbox(&recipient.path);
+        self.may_reach(&address)?;
+        let mut facts = self.facts(&address, &[]);
+        facts.listed |= self.is_vouched_for();
         for phase in [Phase::Recipient, Phase::FirstContact] {
-            let findings = server.tools.run(phase, self.facts(&address, &[])).await;
+            let findings = server.tools.run(phase, facts).await;
             self.tell_findings(&findings);
             if let Some(refusal) =
                 judge(&server.policy(false), &recipient.path.to_string(), &findings).refusal()
