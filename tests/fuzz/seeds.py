@@ -24,6 +24,8 @@ def main():
             elif found:
                 sent += (found["line"] or "").encode() + b"\r\n"
         (out / path.stem).write_bytes(sent)
+        if path.stem.startswith("proxied"):      # what begins with a header, for the target that reads those
+            (out / f"{path.stem}-header").write_bytes(sent[1:])
 
 
 if __name__ == "__main__":

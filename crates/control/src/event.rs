@@ -35,6 +35,9 @@ pub enum EventKind {
     Connected {
         peer: String,
         port: Option<u16>,
+        /// The proxy that named the peer (PROXY protocol).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        proxy: Option<String>,
     },
     Tls {
         version: String,
@@ -95,6 +98,11 @@ pub enum EventKind {
         size: u64,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         provenance: Option<String>,
+    },
+    /// Near capacity, limits of strangers are lower: `state` is `began` or `ended`.
+    Stress {
+        state: String,
+        detail: String,
     },
     Disconnected {
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -184,7 +192,12 @@ impl fmt::Display for EventKind {
     #[expect(clippy::too_many_lines, reason = "a row for each kind")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Connected { peer, .. } => write!(f, "connection from {peer}"),
+            Self::Connected { peer, proxy, .. } => {
+                write!(f, "connection from {peer}")?;
+                proxy
+                    .iter()
+                    .try_for_each(|proxy| write!(f, " through the proxy {proxy}"))
+            }
             Self::Tls {
                 version,
                 cipher,
@@ -236,6 +249,7 @@ impl fmt::Display for EventKind {
             Self::Queued { from, to, size, .. } => {
                 write!(f, "queued from <{from}> to {} ({size} octets)", to.join(", "))
             }
+            Self::Stress { state, detail } => write!(f, "stress {state}: {detail}"),
             Self::Disconnected { reason } => {
                 write!(f, "disconnected {}", reason.as_deref().unwrap_or_default())
             }
@@ -358,6 +372,7 @@ mod tests {
             EventKind::Connected {
                 peer: "192.0.2.1".into(),
                 port: Some(25),
+                proxy: None,
             },
             EventKind::Dsn {
                 dsn: "b2".into(),

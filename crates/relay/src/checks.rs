@@ -9,7 +9,10 @@ pub mod authentication;
 pub mod clamd;
 pub mod content;
 pub mod greylist;
+pub mod helo;
+pub mod lists;
 pub mod recipient;
+pub mod reverse;
 pub mod scanner;
 pub mod sender;
 pub mod spamd;
@@ -25,11 +28,15 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use crate::config::{CheckName, Config, ScannerSocket};
+use crate::deliver::dns::Dns;
 use crate::reputation::{Answer, Question, Reputation, millis};
 use crate::scan::Seen as SeenInside;
 use authentication::Authenticated;
 use greylist::{Client, Seen, triplet};
+use helo::Greeting;
+use lists::{Listing, Lists};
 use recipient::{Existence, Verifier};
+use reverse::Reverse;
 
 /// Characters of evidence that are kept: some of it is quoted from the message.
 const EVIDENCE: usize = 2000;
@@ -37,6 +44,8 @@ const EVIDENCE: usize = 2000;
 /// When a check runs. No later phase runs for a message that an earlier one refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
+    /// At the first RCPT: who is the client?
+    Client,
     /// At RCPT: does the mailbox exist?
     Recipient,
     /// At RCPT, for mailboxes that exist.
@@ -54,7 +63,7 @@ pub enum Phase {
 pub struct Facts<'a> {
     /// The client, canonical.
     pub peer: IpAddr,
-    /// Whether the client is a listed peer.
+    /// Whether the client is a listed peer or, where it is known, on an allow-list.
     pub listed: bool,
     /// What it said in EHLO or HELO.
     pub helo: &'a str,
@@ -83,6 +92,12 @@ pub struct Finding {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Observation {
+    /// The name in EHLO.
+    Greeting(Greeting),
+    /// The name of the client's address.
+    Reverse(Reverse),
+    /// What lists in DNS say of the client.
+    Lists(Listing),
     /// SPF, DKIM, ARC or DMARC, with its part of the Authentication-Results field.
     Authenticated(Authenticated),
     /// The spam score.
@@ -109,6 +124,17 @@ impl Observation {
     /// One word for the trace.
     pub fn word(&self) -> &'static str {
         match self {
+            Self::Greeting(Greeting::Plausible) => "plausible",
+            Self::Greeting(Greeting::Ours) => "ours",
+            Self::Greeting(Greeting::OthersAddress) => "others-address",
+            Self::Greeting(Greeting::Malformed) => "malformed",
+            Self::Greeting(Greeting::Unresolvable) => "unresolvable",
+            Self::Reverse(Reverse::Confirmed(_)) => "confirmed",
+            Self::Reverse(Reverse::Missing) => "missing",
+            Self::Reverse(Reverse::Unconfirmed(_)) => "unconfirmed",
+            Self::Lists(listing) if listing.allowed.is_some() => "allowed",
+            Self::Lists(listing) if !listing.hits.is_empty() => "listed",
+            Self::Lists(_) => "unlisted",
             Self::Authenticated(authenticated) => authenticated.word(),
             Self::Scored(_) => "scored",
             Self::Virus(_) => "virus",
@@ -143,6 +169,24 @@ pub struct Check {
 
 /// Every check, in order of phase. SPF, DKIM, ARC and DMARC are one row, since DMARC judges by the others.
 pub const CHECKS: &[Check] = &[
+    Check {
+        name: CheckName::Helo,
+        phase: Phase::Client,
+        limit: seconds::<6>,
+        see: helo::see,
+    },
+    Check {
+        name: CheckName::ReverseDns,
+        phase: Phase::Client,
+        limit: seconds::<6>,
+        see: reverse::see,
+    },
+    Check {
+        name: CheckName::DnsLists,
+        phase: Phase::Client,
+        limit: seconds::<6>,
+        see: lists::see,
+    },
     Check {
         name: CheckName::Recipient,
         phase: Phase::Recipient,
@@ -207,6 +251,10 @@ pub struct Tools {
     pub enabled: Vec<CheckName>,
     /// DNS.
     pub authenticator: MessageAuthenticator,
+    /// DNS, for questions of our own.
+    pub dns: Dns,
+    /// Lists of addresses.
+    pub lists: Lists,
     /// Recipients.
     pub verifier: Option<Verifier>,
     /// How long a triplet waits; absent where it does not.

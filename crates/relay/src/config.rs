@@ -5,7 +5,9 @@
 //! Sizes are octets, durations seconds.
 
 pub mod check;
+pub mod client;
 pub mod diagnostic;
+mod strangers;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -16,7 +18,9 @@ use serde::Deserialize;
 
 use crate::queue::config::{Dkim, MtaSts, NextHop, Queue, Reports, Route, SelfCheck, SourcePool};
 use crate::scan::config::Content;
+pub use client::{Attitude, Client, DnsList, ListAction};
 use diagnostic::Diagnostic;
+pub use strangers::{PerHour, Stress};
 
 /// The whole file, checked: a value of this type has passed [`check::check`].
 #[derive(Debug, Clone, Deserialize)]
@@ -39,11 +43,20 @@ pub struct Config {
     /// Bounds on what a client may do.
     #[serde(default)]
     pub limits: Limits,
+    /// What changes near capacity.
+    #[serde(default)]
+    pub stress: Stress,
     /// Listening sides of smtpd, by name; the name is the provenance of what comes in there.
     pub instance: BTreeMap<String, Instance>,
     /// Domains whose ARC seals are believed where DMARC fails (RFC 8617 section 7.2).
     #[serde(default)]
     pub trusted_sealers: Vec<String>,
+    /// What is held against a client.
+    #[serde(default)]
+    pub client: Client,
+    /// Lists of addresses in DNS.
+    #[serde(default)]
+    pub dns_list: Vec<DnsList>,
     /// First-contact delay; absent means off.
     pub greylist: Option<Greylist>,
     /// What is remembered about strangers.
@@ -121,8 +134,20 @@ pub struct Limits {
     pub max_connections: usize,
     /// Connections of one client address at one instance.
     pub max_connections_per_address: usize,
-    /// Messages of one client address; 0 = no limit.
+    /// Messages of one client address (an IPv6 /64 is one); 0 = no limit.
     pub messages_per_hour: u32,
+    /// Messages of one network (/24, or /48 of IPv6); absent = ten times that of an address.
+    pub messages_per_hour_network: Option<u32>,
+    /// Messages of one reverse-path; absent = ten times that of an address.
+    pub messages_per_hour_sender: Option<u32>,
+    /// Messages for one mailbox; absent = ten times that of an address.
+    pub messages_per_hour_recipient: Option<u32>,
+    /// What these limits are multiplied by for senders with a history of mail that passed DMARC; 1 = nothing.
+    pub proven_factor: u32,
+    /// Messages that make a history.
+    pub proven_messages: u32,
+    /// Seconds since the first of them.
+    pub proven_age: u64,
     /// Octets of messages that one instance holds in memory at a time; what comes above gets 452.
     pub message_memory: u64,
     /// Milliseconds before the greeting in which an unlisted client of an open instance must stay silent.
@@ -135,7 +160,7 @@ pub struct Limits {
     pub max_errors: usize,
     /// Received fields before a loop is assumed (RFC 5321 section 6.3).
     pub max_hops: usize,
-    /// Peers exempt from the greylist and the hourly limit.
+    /// Peers exempt from the greylist and the hourly limits.
     pub listed_peers: Vec<Network>,
 }
 
@@ -147,6 +172,12 @@ impl Default for Limits {
             max_connections: 1000,
             max_connections_per_address: 50,
             messages_per_hour: 100,
+            messages_per_hour_network: None,
+            messages_per_hour_sender: None,
+            messages_per_hour_recipient: None,
+            proven_factor: 10,
+            proven_messages: 10,
+            proven_age: 24 * 60 * 60,
             message_memory: 256 * 1024 * 1024,
             greeting_delay: 100,
             command_timeout: 300,
@@ -215,6 +246,9 @@ pub struct Instance {
     /// Names in client certificates that may relay.
     #[serde(default)]
     pub trusted_names: Vec<String>,
+    /// Proxies that say whose connection they pass on, by the PROXY protocol; they must, and nobody else is believed.
+    #[serde(default)]
+    pub proxy_protocol_from: Vec<Network>,
     /// Which recipients are taken.
     pub relay_for: RelayFor,
     /// How a client proves itself.
@@ -281,6 +315,12 @@ pub enum Authentication {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CheckName {
+    /// The name in EHLO (RFC 5321 section 4.1.4)
+    Helo,
+    /// The name of the address
+    ReverseDns,
+    /// RFC 5782
+    DnsLists,
     /// RFC 7208
     Spf,
     /// RFC 6376
@@ -302,9 +342,17 @@ pub enum CheckName {
 }
 
 impl CheckName {
+    /// Whether it looks at the client, and not at a recipient or a message.
+    pub fn is_of_client(self) -> bool {
+        matches!(self, Self::Helo | Self::ReverseDns | Self::DnsLists)
+    }
+
     /// The name as written in the configuration and in events.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Helo => "helo",
+            Self::ReverseDns => "reverse-dns",
+            Self::DnsLists => "dns-lists",
             Self::Spf => "spf",
             Self::Dkim => "dkim",
             Self::Arc => "arc",
@@ -526,7 +574,7 @@ impl Config {
             .any(|local| local.eq_ignore_ascii_case(domain))
     }
 
-    /// Whether `peer` is exempt from the greylist and the hourly limit.
+    /// Whether `peer` is exempt from the greylist and the hourly limits.
     pub fn is_listed(&self, peer: IpAddr) -> bool {
         self.limits
             .listed_peers

@@ -14,6 +14,7 @@ pub mod events;
 pub mod handover;
 pub mod metrics;
 pub mod proxy;
+pub mod proxy_header;
 pub mod queue;
 pub mod rate;
 pub mod replay;

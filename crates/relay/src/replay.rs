@@ -61,8 +61,28 @@ struct Summary {
 struct Conversation {
     peer: Option<IpAddr>,
     findings: Vec<Finding>,
+    /// What was seen of the client itself, once for all its messages.
+    client: Vec<Finding>,
     /// Where only a recipient was refused, the verdict over the message is still to come.
     since: u64,
+}
+
+impl Conversation {
+    fn add(&mut self, finding: Finding) {
+        if finding.check.is_of_client() {
+            self.client.retain(|known| known.check != finding.check);
+            self.client.push(finding);
+        } else {
+            self.findings.push(finding);
+        }
+    }
+
+    /// What stands for or against what comes now.
+    fn taken(&mut self) -> Vec<Finding> {
+        let mut all = self.client.clone();
+        all.append(&mut self.findings);
+        all
+    }
 }
 
 /// What the configuration makes of one moment.
@@ -181,7 +201,7 @@ impl Replay<'_> {
                 seen,
                 ..
             } => match finding(check, evidence, *millis, seen.as_ref()) {
-                Some(finding) => conversation.findings.push(finding),
+                Some(finding) => conversation.add(finding),
                 None => self.summary.not_recorded += 1,
             },
             EventKind::Refused {
@@ -196,7 +216,7 @@ impl Replay<'_> {
             } if matches!(stage.as_str(), "mail" | "rcpt" | "message") => {
                 // A refusal by the verdict over a message was told by its `Verdict` already.
                 let decision = if stage == "rcpt" && check.is_some() {
-                    let findings = std::mem::take(&mut conversation.findings);
+                    let findings = conversation.taken();
                     self.weigh(
                         instance,
                         peer,
@@ -214,14 +234,11 @@ impl Replay<'_> {
                 self.compare(event, instance, peer, (from.as_deref(), to), was, &decision, out)?;
             }
             EventKind::Verdict { decision: was, .. } => {
-                let findings = std::mem::take(&mut conversation.findings);
+                let findings = conversation.taken();
                 let now = self.instant(event);
                 let over = counted.is_some_and(|peer| !self.rate.take(peer, now));
                 let decision = if over {
-                    Decision::refused(
-                        "defer",
-                        replies::rate_limited(self.config.limits.messages_per_hour),
-                    )
+                    self.over_the_limit(counted, now)
                 } else {
                     self.missing(instance, peer, &findings);
                     self.weigh(instance, peer, &findings, "", was)
@@ -265,7 +282,7 @@ impl Replay<'_> {
             .instance
             .get(instance)
             .is_some_and(|instance| instance.checks.contains(&check))
-            && !(listed && check == CheckName::Greylist)
+            && !(listed && (check == CheckName::Greylist || check.is_of_client()))
     }
 
     /// Counts the checks that are asked for and were not made.
@@ -299,8 +316,7 @@ impl Replay<'_> {
         counted: Option<IpAddr>,
         event: &Event,
     ) -> Option<Decision> {
-        let limit = self.config.limits.messages_per_hour;
-        if same_words(text, &replies::rate_limited(0).text()) {
+        if same_words(text, &over_the_limit(0, Duration::ZERO).text()) {
             let Some(peer) = counted else {
                 return Some(Decision::GOES_ON);
             };
@@ -308,12 +324,12 @@ impl Replay<'_> {
             let goes_on = if stage == "message" {
                 self.rate.take(peer, now)
             } else {
-                self.rate.allows(peer, now)
+                self.rate.wait(peer, now).is_none()
             };
             return Some(if goes_on {
                 Decision::GOES_ON
             } else {
-                Decision::refused("defer", replies::rate_limited(limit))
+                self.over_the_limit(Some(peer), now)
             });
         }
         let domain = to.first()?.rsplit_once('@')?.1;
@@ -325,6 +341,16 @@ impl Replay<'_> {
             return Some(self.envelope(instance, to, 0).unwrap_or(Decision::GOES_ON));
         }
         None
+    }
+
+    fn over_the_limit(&mut self, peer: Option<IpAddr>, now: Instant) -> Decision {
+        let wait = peer
+            .and_then(|peer| self.rate.wait(peer, now))
+            .unwrap_or_default();
+        Decision::refused(
+            "defer",
+            over_the_limit(self.config.limits.messages_per_hour, wait),
+        )
     }
 
     /// Whether size or a recipient's domain stand against a message now.
@@ -401,6 +427,11 @@ fn finding(check: &str, evidence: &str, millis: u64, seen: Option<&serde_json::V
         evidence: evidence.to_owned(),
         millis,
     })
+}
+
+/// The refusal by the limit of an address; those of networks, senders and mailboxes are not counted again.
+fn over_the_limit(per_hour: u32, wait: Duration) -> Reply {
+    replies::rate_limited("from your address", per_hour, wait)
 }
 
 /// Whether two texts differ only in figures.

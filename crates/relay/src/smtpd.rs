@@ -5,11 +5,15 @@
 mod accept;
 mod admission;
 mod body;
+mod client;
 mod connection;
 mod deliver;
 mod figures;
 mod headers;
+mod hourly;
 mod permit;
+mod proxied;
+mod stress;
 mod submission;
 
 use std::net::TcpListener;
@@ -23,6 +27,7 @@ use rustls::ServerConfig;
 use tokio::sync::Semaphore;
 
 use crate::checks::Tools;
+use crate::checks::lists::Lists;
 use crate::checks::recipient::{Oracle, Verifier};
 use crate::checks::sender::Senders;
 use crate::config::{
@@ -41,6 +46,8 @@ use crate::table::Table;
 use crate::throttle::{Accounts, Origins};
 use admission::Admission;
 use body::Memory;
+use hourly::Hourly;
+use stress::Stress;
 
 /// Descriptor names in the socket units.
 pub const MX: &str = "mx";
@@ -60,6 +67,9 @@ struct Server {
     tls: Option<Arc<ServerConfig>>,
     events: Events,
     tools: Tools,
+    hourly: Mutex<Hourly>,
+    /// Sessions that one gateway may carry inward beside its own.
+    carried: usize,
     logins: Option<Logins>,
     /// For sessions that a gateway passes on: app passwords, and the socket for what they submit.
     outside: Option<(Logins, handover::Client)>,
@@ -70,6 +80,9 @@ struct Server {
     /// Takes what reports tell; absent where none are sent.
     observer: Option<Observer>,
     admission: Arc<Admission>,
+    stress: Stress,
+    /// Connections of proxies whose client is not known yet.
+    unnamed: Semaphore,
     /// What messages may take of it.
     memory: Memory,
     /// Since when senders have been deferred for temporary DNS errors.
@@ -117,6 +130,7 @@ pub fn main(config: Config, name: &str, passed: Vec<Inherited>) -> anyhow::Resul
         let events = Events::stdout(&format!("smtpd/{name}"));
         let server = Arc::new(server(config, name, instance, tls, authenticator, events)?);
         server.say_what_is_off();
+        server.try_lists().await;
         accept::serve(server, ports, &report.to_string()).await
     })
 }
@@ -188,6 +202,9 @@ fn server(
         .as_ref()
         .filter(|_| instance.checks.contains(&CheckName::Greylist))
         .map(|greylist| Duration::from_secs(greylist.delay));
+    let dns = Dns::new(config.resolver.address);
+    let asks_lists = instance.checks.contains(&CheckName::DnsLists);
+    let lists = Lists::new(if asks_lists { &config.dns_list } else { &[] }, dns);
     let logins = |service| {
         let socket = config
             .sasl
@@ -210,7 +227,6 @@ fn server(
         0
     };
     let observer = config.reports.as_ref().map(|_| {
-        let dns = Dns::new(config.resolver.address);
         Observer::start(
             dns,
             handover::Client::new(config.handover_socket(name)),
@@ -229,22 +245,25 @@ fn server(
             config: Arc::clone(&config),
             enabled: instance.checks.clone(),
             authenticator,
+            dns,
+            lists,
             verifier,
             greylist,
             reputation: Arc::new(Reputation::new().sharing(shared)),
             senders: Senders::default(),
             scans: Semaphore::new(SCANS_AT_A_TIME),
         },
+        hourly: Mutex::new(Hourly::new(limits)),
         logins: inside,
         outside,
         origins: Mutex::default(),
         accounts: Mutex::default(),
         queue: handover::Client::new(config.handover_socket(name)),
         observer,
-        admission: Admission::new(
-            limits.max_connections,
-            limits.max_connections_per_address.saturating_add(carried),
-        ),
+        unnamed: Semaphore::new(proxied::AT_A_TIME),
+        admission: Admission::new(limits.max_connections),
+        carried,
+        stress: Stress::new(config.stress.at_percent),
         memory: Memory::new(
             usize::try_from(limits.message_memory)?,
             usize::try_from(limits.max_message_size)?,
@@ -320,5 +339,12 @@ impl Server {
         let mut keeper = Keeper::new(socket, Arc::clone(&self.tools.reputation), self.events.clone());
         keeper.start().await;
         Some(keeper)
+    }
+
+    /// Before the first client comes, and from then on.
+    async fn try_lists(self: &Arc<Self>) {
+        self.tools.lists.try_at_start(&self.events).await;
+        let server = Arc::clone(self);
+        tokio::spawn(async move { server.tools.lists.keep_trying(&server.events).await });
     }
 }

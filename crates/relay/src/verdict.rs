@@ -11,9 +11,12 @@ use postern_smtp::reply::Reply;
 
 use crate::checks::authentication::{AuthResult, Authenticated, DomainPolicy};
 use crate::checks::greylist::Seen;
+use crate::checks::helo::Greeting;
+use crate::checks::lists::Listing;
 use crate::checks::recipient::Existence;
+use crate::checks::reverse::Reverse;
 use crate::checks::{Finding, Observation};
-use crate::config::{CheckName, Config, Encrypted};
+use crate::config::{Attitude, CheckName, Config, Encrypted, ListAction};
 use crate::scan::Seen as Structure;
 
 /// How long one sender is deferred for temporary DNS errors before the mail is taken with a mark.
@@ -46,6 +49,10 @@ pub struct Refusal {
 /// What the site wants, as far as decisions need it.
 #[derive(Debug, Clone)]
 pub struct Policy {
+    /// What an address without a name that leads back to it means.
+    pub reverse_dns: Attitude,
+    /// What a name in EHLO that cannot be the client's means.
+    pub helo: Attitude,
     /// From this spam score on a message is marked.
     pub mark_score: f64,
     /// From this spam score on a message is refused.
@@ -61,6 +68,8 @@ impl Policy {
     pub fn new(config: &Config, patience_over: bool) -> Self {
         let spam = config.spam.as_ref();
         Self {
+            reverse_dns: config.client.reverse_dns,
+            helo: config.client.helo,
             mark_score: spam.map_or(f64::INFINITY, |spam| spam.mark_score),
             reject_score: spam.map_or(f64::INFINITY, |spam| spam.reject_score),
             encrypted: config
@@ -110,8 +119,9 @@ impl Verdict {
 /// The verdict over all findings: the severest, and of equals the first.
 pub fn judge(policy: &Policy, recipient: &str, findings: &[Finding]) -> Verdict {
     let mut verdict = Verdict::Accept;
+    let score = score(findings);
     for finding in findings {
-        let next = weigh(policy, recipient, finding);
+        let next = weigh(policy, recipient, finding, score.unwrap_or_default());
         if next.severity() > verdict.severity() {
             verdict = next;
         }
@@ -119,15 +129,40 @@ pub fn judge(policy: &Policy, recipient: &str, findings: &[Finding]) -> Verdict 
     verdict
 }
 
-/// What one finding means.
+/// The spam score with the weights of the lists; nothing where nobody scored.
+pub fn score(findings: &[Finding]) -> Option<f64> {
+    let scored = findings.iter().find_map(|finding| match finding.observation {
+        Observation::Scored(score) => Some(score),
+        _ => None,
+    });
+    let weights = findings.iter().map(|finding| match &finding.observation {
+        Observation::Lists(listing) => listing.weight(),
+        _ => 0.0,
+    });
+    scored.map(|scored| scored + weights.sum::<f64>())
+}
+
+/// What one finding means; `score` is that of all.
 #[expect(clippy::match_same_arms, reason = "a table is read row by row")]
-fn weigh(policy: &Policy, recipient: &str, finding: &Finding) -> Verdict {
+fn weigh(policy: &Policy, recipient: &str, finding: &Finding, score: f64) -> Verdict {
     let because = |reply: Reply| Refusal {
         reply,
         check: finding.check,
         evidence: finding.evidence.clone(),
     };
     match &finding.observation {
+        Observation::Greeting(Greeting::Plausible) | Observation::Reverse(Reverse::Confirmed(_)) => {
+            Verdict::Accept
+        }
+        // A name that does not exist is a fault of many honest hosts: a step milder.
+        Observation::Greeting(Greeting::Unresolvable) if policy.helo == Attitude::Reject => {
+            Verdict::Mark(because(replies::bad_helo()))
+        }
+        Observation::Greeting(Greeting::Unresolvable) => Verdict::Accept,
+        Observation::Greeting(_) => wanted(policy.helo, because(replies::bad_helo())),
+        Observation::Reverse(_) => wanted(policy.reverse_dns, because(replies::no_reverse_dns())),
+        Observation::Lists(listing) => listed(listing, because),
+
         Observation::Clean
         | Observation::Recipient(Existence::Exists)
         | Observation::Greylist(Seen::Known) => Verdict::Accept,
@@ -138,11 +173,11 @@ fn weigh(policy: &Policy, recipient: &str, finding: &Finding) -> Verdict {
         }
         Observation::Virus(name) => Verdict::Reject(because(replies::virus(name))),
         Observation::Content(seen) => content(seen, because),
-        Observation::Scored(score) if *score >= policy.reject_score => {
-            Verdict::Reject(because(replies::spam(*score, policy.reject_score)))
+        Observation::Scored(_) if score >= policy.reject_score => {
+            Verdict::Reject(because(replies::spam(score, policy.reject_score)))
         }
-        Observation::Scored(score) if *score >= policy.mark_score => {
-            Verdict::Mark(because(replies::spam(*score, policy.reject_score)))
+        Observation::Scored(_) if score >= policy.mark_score => {
+            Verdict::Mark(because(replies::spam(score, policy.reject_score)))
         }
         Observation::Scored(_) => Verdict::Accept,
 
@@ -159,6 +194,25 @@ fn weigh(policy: &Policy, recipient: &str, finding: &Finding) -> Verdict {
         Observation::Authenticated(_) => Verdict::Accept,
 
         Observation::NoAnswer => no_answer(policy, finding.check, because),
+    }
+}
+
+fn wanted(attitude: Attitude, refusal: Refusal) -> Verdict {
+    match attitude {
+        Attitude::Mark => Verdict::Mark(refusal),
+        Attitude::Reject => Verdict::Reject(refusal),
+    }
+}
+
+/// A list that refuses goes before one that marks; one that scores has its say in the score, one that allows has left no other.
+fn listed(listing: &Listing, because: impl Fn(Reply) -> Refusal) -> Verdict {
+    let on = |action| listing.hits.iter().find(|hit| hit.action == action);
+    if let Some(hit) = on(ListAction::Reject) {
+        Verdict::Reject(because(replies::dns_listed(&hit.zone)))
+    } else if let Some(hit) = on(ListAction::Mark) {
+        Verdict::Mark(because(replies::dns_listed(&hit.zone)))
+    } else {
+        Verdict::Accept
     }
 }
 
@@ -210,17 +264,24 @@ fn no_answer(policy: &Policy, check: CheckName, because: impl Fn(Reply) -> Refus
         CheckName::Spf | CheckName::Dkim | CheckName::Dmarc => {
             Verdict::Defer(because(replies::authentication_temporary("the sender")))
         }
-        // Without its result DMARC stands as it is.
-        CheckName::Greylist | CheckName::Arc => Verdict::Accept,
+        // Without its result DMARC stands as it is; the others are signs only, and DNS is not the client's to mend.
+        CheckName::Greylist
+        | CheckName::Arc
+        | CheckName::Helo
+        | CheckName::ReverseDns
+        | CheckName::DnsLists => Verdict::Accept,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checks::lists::Hit;
 
     fn policy() -> Policy {
         Policy {
+            reverse_dns: Attitude::Mark,
+            helo: Attitude::Mark,
             mark_score: 5.0,
             reject_score: 10.0,
             encrypted: Encrypted::Refuse,
@@ -307,6 +368,75 @@ mod tests {
         };
         assert_eq!(outcome(&lenient, &[encrypted]), ("accept", 0));
         assert_eq!(outcome(&lenient, &[bomb]), ("reject", 554));
+    }
+
+    #[test]
+    fn bad_signs_of_a_client_mean_what_the_site_wants() {
+        let helo = |greeting| [found(CheckName::Helo, Observation::Greeting(greeting))];
+        let reverse = |reverse| [found(CheckName::ReverseDns, Observation::Reverse(reverse))];
+        let strict = Policy {
+            reverse_dns: Attitude::Reject,
+            helo: Attitude::Reject,
+            ..policy()
+        };
+        for (findings, mild, hard) in [
+            (helo(Greeting::Plausible), "accept", "accept"),
+            (helo(Greeting::Unresolvable), "accept", "mark"),
+            (helo(Greeting::Ours), "mark", "reject"),
+            (helo(Greeting::OthersAddress), "mark", "reject"),
+            (helo(Greeting::Malformed), "mark", "reject"),
+            (
+                reverse(Reverse::Confirmed("a.example".into())),
+                "accept",
+                "accept",
+            ),
+            (reverse(Reverse::Missing), "mark", "reject"),
+            (
+                reverse(Reverse::Unconfirmed("a.example".into())),
+                "mark",
+                "reject",
+            ),
+        ] {
+            assert_eq!(outcome(&policy(), &findings).0, mild, "{findings:?}");
+            assert_eq!(outcome(&strict, &findings).0, hard, "{findings:?}");
+        }
+        for check in [CheckName::Helo, CheckName::ReverseDns, CheckName::DnsLists] {
+            assert_eq!(
+                outcome(&strict, &[found(check, Observation::NoAnswer)]).0,
+                "accept"
+            );
+        }
+    }
+
+    #[test]
+    fn lists_refuse_mark_or_add_to_the_score() {
+        let on = |actions: &[(ListAction, f64)]| {
+            let hits = actions.iter().map(|(action, weight)| Hit {
+                zone: "list.example".into(),
+                code: [127, 0, 0, 2].into(),
+                action: *action,
+                weight: *weight,
+            });
+            let listing = Listing {
+                hits: hits.collect(),
+                ..Listing::default()
+            };
+            found(CheckName::DnsLists, Observation::Lists(listing))
+        };
+        let both = on(&[(ListAction::Mark, 0.0), (ListAction::Reject, 0.0)]);
+        assert_eq!(outcome(&policy(), &[both]), ("reject", 550));
+        assert_eq!(outcome(&policy(), &[on(&[(ListAction::Mark, 0.0)])]).0, "mark");
+        let light = on(&[(ListAction::Score, 2.0), (ListAction::Score, 1.0)]);
+        let scored = |score| found(CheckName::Spam, Observation::Scored(score));
+        assert_eq!(outcome(&policy(), std::slice::from_ref(&light)).0, "accept");
+        for (spam, expected) in [(1.9, "accept"), (2.0, "mark"), (7.0, "reject")] {
+            assert_eq!(
+                outcome(&policy(), &[light.clone(), scored(spam)]).0,
+                expected,
+                "{spam}"
+            );
+        }
+        assert_eq!(outcome(&policy(), &[on(&[])]).0, "accept");
     }
 
     #[test]

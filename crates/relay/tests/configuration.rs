@@ -107,6 +107,36 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "authentication = \"none\"",
         "authentication = \"sasl\"",
     ),
+    (
+        "everybody-is-a-proxy",
+        "authentication = \"none\"",
+        "authentication = \"none\"\nproxy-protocol-from = [\"::/0\"]",
+    ),
+    (
+        "lists-missing",
+        "\"spam\", \"virus\"",
+        "\"dns-lists\", \"spam\", \"virus\"",
+    ),
+    (
+        "list-without-weight",
+        "[recipient]",
+        "[[dns-list]]\nzone = \"score.example\"\naction = \"score\"\n\n[recipient]",
+    ),
+    (
+        "list-with-foreign-codes",
+        "[recipient]",
+        "[[dns-list]]\nzone = \"a.example\"\naction = \"mark\"\ncodes = [\"192.0.2.0/24\"]\n\n[recipient]",
+    ),
+    (
+        "list-nowhere",
+        "[recipient]",
+        "[[dns-list]]\nzone = \"a..example\"\naction = \"mark\"\n\n[recipient]",
+    ),
+    (
+        "stress-beyond-everything",
+        "[spam]",
+        "[stress]\nat-percent = 120\n\n[spam]",
+    ),
     ("mark-above-reject", "mark-score = 5.0", "mark-score = 50.0"),
     (
         "memory-too-small",

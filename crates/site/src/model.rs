@@ -54,6 +54,7 @@ pub struct Site {
     pub(crate) tls_exceptions: Vec<TlsException>,
     pub(crate) smarthost: Option<Smarthost>,
     pub(crate) source_pools: Vec<SourcePool>,
+    pub(crate) dns_lists: Vec<DnsList>,
     pub(crate) policy: Policy,
     pub(crate) options: Options,
     pub(crate) state: Option<StateHost>,
@@ -273,6 +274,43 @@ pub(crate) struct Smarthost {
     pub(crate) spf_include: Option<At<Domain>>,
 }
 
+/// What follows from a bad sign of a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Attitude {
+    Off,
+    Mark,
+    Reject,
+}
+
+impl Attitude {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Mark => "mark",
+            Self::Reject => "reject",
+        }
+    }
+}
+
+/// A list of addresses in DNS.
+#[derive(Debug)]
+pub(crate) struct DnsList {
+    pub(crate) zone: At<Domain>,
+    pub(crate) action: At<ListAction>,
+    /// Added to the spam score.
+    pub(crate) weight: At<Option<f64>>,
+    /// Answers that count; empty is all.
+    pub(crate) codes: Vec<At<IpNet>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ListAction {
+    Reject,
+    Mark,
+    Score,
+    Allow,
+}
+
 #[derive(Debug)]
 pub(crate) struct Policy {
     /// Octets.
@@ -280,13 +318,24 @@ pub(crate) struct Policy {
     pub(crate) max_recipients: At<u64>,
     /// For each client address; 0 is no limit.
     pub(crate) messages_per_hour: At<u64>,
+    pub(crate) messages_per_hour_network: At<u64>,
+    pub(crate) messages_per_hour_sender: At<u64>,
+    pub(crate) messages_per_hour_recipient: At<u64>,
+    /// Times these, for senders with a history of mail that passed DMARC.
+    pub(crate) proven_factor: At<u64>,
+    /// Percent of the capacity; 0 is never.
+    pub(crate) stress_at: At<u64>,
     pub(crate) listed_peers: Vec<At<IpNet>>,
+    /// Hosts before the gateway that name their clients by the PROXY protocol.
+    pub(crate) proxies: Vec<At<IpNet>>,
     /// Logins that may write any sender address of the site.
     pub(crate) send_as_any: Vec<At<(String, Domain)>>,
     /// Domains whose ARC seals are believed where DMARC fails.
     pub(crate) trusted_sealers: Vec<At<Domain>>,
     /// Seconds; none is off.
     pub(crate) greylist_delay: At<Option<u64>>,
+    pub(crate) reverse_dns: At<Attitude>,
+    pub(crate) helo: At<Attitude>,
     pub(crate) mark_score: At<f64>,
     pub(crate) reject_score: At<f64>,
     pub(crate) encrypted_archives: At<EncryptedArchives>,
@@ -300,10 +349,18 @@ impl Default for Policy {
             max_message_size: At::default_value(50 << 20),
             max_recipients: At::default_value(100),
             messages_per_hour: At::default_value(100),
+            messages_per_hour_network: At::default_value(1000),
+            messages_per_hour_sender: At::default_value(1000),
+            messages_per_hour_recipient: At::default_value(1000),
+            proven_factor: At::default_value(10),
+            stress_at: At::default_value(80),
             listed_peers: Vec::new(),
+            proxies: Vec::new(),
             send_as_any: Vec::new(),
             trusted_sealers: Vec::new(),
             greylist_delay: At::default_value(Some(300)),
+            reverse_dns: At::default_value(Attitude::Mark),
+            helo: At::default_value(Attitude::Mark),
             mark_score: At::default_value(5.0),
             reject_score: At::default_value(10.0),
             encrypted_archives: At::default_value(EncryptedArchives::Refuse),

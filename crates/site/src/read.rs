@@ -1,6 +1,7 @@
 //! From the text of a site file to the model: each section is read whole, each fault reported, and only a
 //! file without a missing or malformed value becomes a [`Site`] for `check` to look at.
 
+mod client;
 mod nodes;
 mod smarthost;
 mod source_pool;
@@ -39,6 +40,7 @@ pub(crate) fn site(text: &str, report: &mut Report) -> Option<Site> {
     let exceptions = list_of_sections(&mut root, "tls-exception", tls_exception);
     let smarthost = optional_section(&mut root, "smarthost", smarthost::read);
     let source_pools = list_of_sections(&mut root, "source-pool", source_pool::read);
+    let dns_lists = list_of_sections(&mut root, "dns-list", client::dns_list);
     let policy = optional_section(&mut root, "policy", policy);
     let options = optional_section(&mut root, "options", options);
     let state = optional_section(&mut root, "dmz-state", state_host);
@@ -60,6 +62,7 @@ pub(crate) fn site(text: &str, report: &mut Report) -> Option<Site> {
         tls_exceptions: exceptions?,
         smarthost: smarthost?,
         source_pools: source_pools?,
+        dns_lists: dns_lists?,
         policy: policy?.unwrap_or_default(),
         options: options?.unwrap_or_default(),
         state: state?,
@@ -373,14 +376,31 @@ fn policy(table: &mut Reader<'_, '_>) -> Option<Policy> {
     let recipients = or_default(table, "max-recipients", recipients, *default.max_recipients);
     let per_hour = table.integer("messages-per-hour", 0..1_000_001);
     let per_hour = or_default(table, "messages-per-hour", per_hour, *default.messages_per_hour);
+    // One number scales them all.
+    let ten_times = per_hour.as_ref().map_or(0, |per_hour| **per_hour * 10);
+    let mut per_hour_of = |key| {
+        let read = table.integer(key, 0..10_000_001);
+        or_default(table, key, read, ten_times)
+    };
+    let of_network = per_hour_of("messages-per-hour-network");
+    let of_sender = per_hour_of("messages-per-hour-sender");
+    let of_recipient = per_hour_of("messages-per-hour-recipient");
+    let factor = table.integer("proven-factor", 1..1001);
+    let factor = or_default(table, "proven-factor", factor, *default.proven_factor);
+    let stress = table.integer("stress-at", 0..101);
+    let stress_at = or_default(table, "stress-at", stress, *default.stress_at);
     let listed = table.list("listed-peers", value::peer);
     let listed = or_empty(table, "listed-peers", listed);
+    let proxies = table.list("proxy-protocol-from", value::peer);
+    let proxies = or_empty(table, "proxy-protocol-from", proxies);
     let senders = table.list("send-as-any", value::mail_address);
     let senders = or_empty(table, "send-as-any", senders);
     let sealers = table.list("trusted-sealers", value::domain);
     let sealers = or_empty(table, "trusted-sealers", sealers);
     let delay = table.text("greylist-delay", value::delay);
     let delay = or_default(table, "greylist-delay", delay, *default.greylist_delay);
+    let reverse_dns = client::attitude_of(table, "reverse-dns", *default.reverse_dns);
+    let helo = client::attitude_of(table, "helo", *default.helo);
     let mark = table.decimal("mark-score");
     let mark = or_default(table, "mark-score", mark, *default.mark_score);
     let reject = table.decimal("reject-score");
@@ -397,10 +417,18 @@ fn policy(table: &mut Reader<'_, '_>) -> Option<Policy> {
         max_message_size: size?,
         max_recipients: recipients?,
         messages_per_hour: per_hour?,
+        messages_per_hour_network: of_network?,
+        messages_per_hour_sender: of_sender?,
+        messages_per_hour_recipient: of_recipient?,
+        proven_factor: factor?,
+        stress_at: stress_at?,
         listed_peers: listed?,
+        proxies: proxies?,
         send_as_any: senders?,
         trusted_sealers: sealers?,
         greylist_delay: delay?,
+        reverse_dns: reverse_dns?,
+        helo: helo?,
         mark_score: mark?,
         reject_score: reject?,
         encrypted_archives: encrypted?,

@@ -58,6 +58,21 @@ pub fn check(config: &Config) -> Result<(), Fault> {
             ));
         }
     }
+    let stress = &config.stress;
+    if stress.at_percent > 100 || [stress.command_timeout, stress.data_timeout].contains(&0) {
+        return Err(Fault::new(
+            &["stress"],
+            "at-percent is a number from 0 (never) to 100, and the waits are a second at least",
+            "write for example at-percent = 80, command-timeout = 30, data-timeout = 60",
+        ));
+    }
+    if config.limits.proven_factor == 0 {
+        return Err(Fault::new(
+            &["limits", "proven-factor"],
+            "proven-factor is 0, which would take every limit away from those who proved themselves",
+            "write 1 to raise no limit, or the factor, such as 10",
+        ));
+    }
     for (name, instance) in &config.instance {
         check_instance(config, name, instance)?;
     }
@@ -96,6 +111,7 @@ pub fn check(config: &Config) -> Result<(), Fault> {
             "write the seconds between two of them, such as 300",
         ));
     }
+    super::client::check(config)?;
     crate::queue::config::check(config)
 }
 
@@ -124,6 +140,13 @@ fn check_instance(config: &Config, name: &str, instance: &Instance) -> Result<()
             &at("trusted-addresses"),
             "a network of prefix length 0 trusts everybody: an open relay",
             "list the addresses of the hosts that may send through this instance",
+        ));
+    }
+    if instance.proxy_protocol_from.iter().any(Network::is_everybody) {
+        return Err(Fault::new(
+            &at("proxy-protocol-from"),
+            "a network of prefix length 0 lets everybody claim any address",
+            "list the addresses of the proxies in front of this instance, and nothing else",
         ));
     }
     match instance.authentication {

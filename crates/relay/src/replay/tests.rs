@@ -55,7 +55,15 @@ fn line(minute: u32, trace: &str, kind: EventKind) -> String {
 
 fn connected(minute: u32, trace: &str) -> String {
     let peer = "192.0.2.7".into();
-    line(minute, trace, EventKind::Connected { peer, port: None })
+    line(
+        minute,
+        trace,
+        EventKind::Connected {
+            peer,
+            port: None,
+            proxy: None,
+        },
+    )
 }
 
 fn check(trace: &str, name: &str, observation: &Observation) -> String {
@@ -241,7 +249,14 @@ fn the_hourly_limit_is_counted_again() {
     );
     assert_eq!(replayed(&listed, &journal).0, [] as [Value; 0]);
 
-    let late = journal + &refused("t3", "message", &replies::rate_limited(3), None, "a@example.org");
+    let late = journal
+        + &refused(
+            "t3",
+            "message",
+            &replies::rate_limited("from your address", 3, Duration::from_mins(7)),
+            None,
+            "a@example.org",
+        );
     assert_eq!(
         replayed(&config("[limits]\nmessages-per-hour = 9", ""), &late).1["changes"],
         json!({"defer -> accept": 1})
@@ -303,4 +318,22 @@ fn what_is_no_event_or_of_an_older_version_is_left_out_and_counted() {
         (&sum["not_recorded"], &sum["not_made"]["spam"]),
         (&json!(1), &json!(1))
     );
+}
+
+#[test]
+fn what_was_seen_of_the_client_counts_for_all_its_messages() {
+    let missing = Observation::Reverse(crate::checks::reverse::Reverse::Missing);
+    let journal = [
+        connected(0, "t1"),
+        check("t1", "reverse-dns", &missing),
+        verdict(2, "t1", "mark"),
+        verdict(3, "t1", "mark"),
+    ]
+    .concat();
+    for (attitude, changes) in [("mark", 0), ("reject", 2)] {
+        let policy = format!("[client]\nreverse-dns = \"{attitude}\"");
+        let (differences, sum) = replayed(&config(&policy, "\"reverse-dns\""), &journal);
+        assert_eq!(differences.len(), changes, "{differences:?}");
+        assert_eq!(sum["not_made"], json!({}));
+    }
 }

@@ -10,7 +10,6 @@ use crate::rate::client;
 #[derive(Debug)]
 pub(super) struct Admission {
     most: usize,
-    most_per_address: usize,
     held: Mutex<Held>,
 }
 
@@ -37,22 +36,25 @@ pub(super) struct Place {
 }
 
 impl Admission {
-    pub(super) fn new(most: usize, most_per_address: usize) -> Arc<Self> {
+    pub(super) fn new(most: usize) -> Arc<Self> {
         Arc::new(Self {
             most,
-            most_per_address,
             held: Mutex::default(),
         })
     }
 
-    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Place, Full> {
+    /// A place, where less than `most` connections of this address are held.
+    pub(super) fn admit(self: &Arc<Self>, address: IpAddr, most: usize) -> Result<Place, Full> {
         let address = client(address);
         let mut held = self.held();
         if held.all >= self.most {
             return Err(Full::Server);
         }
         let of_address = held.by_address.entry(address).or_default();
-        if *of_address >= self.most_per_address {
+        if *of_address >= most {
+            if *of_address == 0 {
+                held.by_address.remove(&address);
+            }
             return Err(Full::Address);
         }
         *of_address += 1;
@@ -92,26 +94,26 @@ mod tests {
 
     #[test]
     fn places_are_bounded_and_come_back() {
-        let admission = Admission::new(3, 2);
+        let admission = Admission::new(3);
         let (a, b): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-        let first = admission.admit(a).unwrap();
-        let _second = admission.admit(a).unwrap();
-        assert_eq!(admission.admit(a).unwrap_err(), Full::Address);
-        let _third = admission.admit(b).unwrap();
-        assert_eq!(admission.admit(b).unwrap_err(), Full::Server);
+        let first = admission.admit(a, 2).unwrap();
+        let _second = admission.admit(a, 2).unwrap();
+        assert_eq!(admission.admit(a, 2).unwrap_err(), Full::Address);
+        let _third = admission.admit(b, 2).unwrap();
+        assert_eq!(admission.admit(b, 2).unwrap_err(), Full::Server);
         drop(first);
-        assert!(admission.admit(b).is_ok());
+        assert!(admission.admit(b, 2).is_ok());
         assert_eq!(admission.count(), 2);
     }
 
     #[test]
     fn a_64_is_one_address() {
-        let admission = Admission::new(3, 1);
-        let _place = admission.admit("2001:db8::1".parse().unwrap()).unwrap();
+        let admission = Admission::new(3);
+        let _place = admission.admit("2001:db8::1".parse().unwrap(), 1).unwrap();
         assert_eq!(
-            admission.admit("2001:db8::2".parse().unwrap()).unwrap_err(),
+            admission.admit("2001:db8::2".parse().unwrap(), 1).unwrap_err(),
             Full::Address
         );
-        assert!(admission.admit("2001:db8:0:1::1".parse().unwrap()).is_ok());
+        assert!(admission.admit("2001:db8:0:1::1".parse().unwrap(), 1).is_ok());
     }
 }

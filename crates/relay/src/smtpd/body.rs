@@ -65,6 +65,12 @@ impl Memory {
         vec![own, Arc::clone(&self.all)]
     }
 
+    /// Percent of all that messages hold now.
+    pub(super) fn percent_used(&self) -> usize {
+        let used = self.size.saturating_sub(self.all.available_permits());
+        used * 100 / self.size.max(1)
+    }
+
     /// For our own nodes and users, and listed peers.
     pub(super) fn of_known(&self) -> Vec<Arc<Semaphore>> {
         vec![Arc::clone(&self.all)]
@@ -337,6 +343,7 @@ mod tests {
             body.push(&vec![b'x'; 256 * KIB]);
         }
         assert_eq!(greedy.iter().filter(|body| body.octets().is_some()).count(), 4);
+        assert_eq!(memory.percent_used(), 25);
         let mut other = Body::new(memory.of_stranger(b));
         other.push(&vec![b'y'; 512 * KIB]);
         assert!(other.octets().is_some());

@@ -21,7 +21,9 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use super::body::Body;
+use super::client::Looked;
 use super::permit::{Because, Denial, Parties};
+use super::stress::Times;
 use super::submission::Inward;
 use super::{Purpose, Server};
 use crate::checks::scanner::Stream;
@@ -61,6 +63,7 @@ pub(super) struct Connection {
     pub(super) sender: String,
     pub(super) body: Body,
     purpose: Purpose,
+    pub(super) looked: Looked,
     out: Vec<u8>,
     receiving: bool,
     /// When the connection, its last message, the message that is coming, or its last stretch at the wanted pace began.
@@ -81,8 +84,7 @@ impl Connection {
             .trusted_addresses
             .iter()
             .any(|network| network.contains(peer));
-        let stranger =
-            server.instance.authentication == Authentication::None && !server.config.is_listed(peer);
+        let stranger = server.is_stranger(peer);
         let body = Body::new(if stranger {
             server.memory.of_stranger(peer)
         } else {
@@ -100,6 +102,7 @@ impl Connection {
             sender: String::new(),
             body,
             purpose,
+            looked: Looked::default(),
             out: Vec::new(),
             receiving: false,
             since: Instant::now(),
@@ -138,6 +141,8 @@ impl Connection {
         let mut buffer = vec![0; COMMAND_BUFFER];
         self.session.greeting().write_to(&mut self.out);
         let mut deadline = self.deadline();
+        let mut stress = self.server.stress.changes();
+        let stranger = self.server.is_stranger(self.peer);
         loop {
             self.flush(&mut wire).await?;
             if Instant::now() >= self.patience() {
@@ -154,6 +159,11 @@ impl Connection {
                     }
                     Err(_) => return self.farewell(&mut wire, "timeout", replies::timeout()).await,
                 },
+                _ = stress.changed(), if stranger => {
+                    // From now on the other limit counts; nobody is too late for it at once.
+                    deadline = self.deadline();
+                    continue;
+                }
                 () = asked_to_stop(&mut stopped), if idle => {
                     return self.farewell(&mut wire, "stop", replies::shutting_down()).await;
                 }
@@ -163,6 +173,7 @@ impl Connection {
             }
             let mut input = &buffer[..length];
             loop {
+                let errors = self.session.errors();
                 let progress = match self.session.input(&mut input) {
                     Step::NeedInput => break,
                     Step::Close(reply) => return self.farewell(&mut wire, "command", reply).await,
@@ -175,6 +186,7 @@ impl Connection {
                     Step::Chunk(octets) => {
                         self.body.push(octets);
                         self.keep_pace(octets.len() as u64);
+                        self.server.note_stress();
                         true
                     }
                     step => {
@@ -185,6 +197,11 @@ impl Connection {
                 };
                 if progress {
                     deadline = self.deadline();
+                }
+                if self.session.errors() > errors && self.errs_too_often() {
+                    return self
+                        .farewell(&mut wire, "command", replies::too_many_errors())
+                        .await;
                 }
             }
             let wanted = if self.receiving {
@@ -246,6 +263,7 @@ impl Connection {
                 self.receiving = false;
                 self.since = Instant::now();
                 self.body.clear();
+                self.server.note_stress();
                 self.told = true;
                 self.session.verdict(reply);
             }
@@ -371,12 +389,8 @@ impl Connection {
     }
 
     fn deadline(&self) -> Instant {
-        let limits = &self.server.config.limits;
-        let seconds = if self.receiving {
-            limits.data_timeout
-        } else {
-            limits.command_timeout
-        };
+        let times = self.times();
+        let seconds = if self.receiving { times.data } else { times.command };
         (Instant::now() + Duration::from_secs(seconds)).min(self.patience())
     }
 
@@ -384,7 +398,7 @@ impl Connection {
     fn keep_pace(&mut self, octets: u64) {
         self.received += octets;
         self.stretch += octets;
-        if self.stretch >= stretch(&self.server.config.limits, self.received) {
+        if self.stretch >= stretch(self.times(), self.received) {
             (self.since, self.stretch) = (Instant::now(), 0);
         }
     }
@@ -395,22 +409,48 @@ impl Connection {
             // Our own nodes keep connections for hours.
             return Instant::now() + Duration::from_hours(24);
         }
-        self.since + borne_with(&self.server.config.limits, self.receiving)
+        // What went before the stress is not held against him.
+        let since = self.stress().map_or(self.since, |began| self.since.max(began));
+        since + borne_with(self.times(), self.receiving)
+    }
+
+    /// Since when there is stress, for whom that matters.
+    fn stress(&self) -> Option<Instant> {
+        self.server
+            .stress
+            .since()
+            .filter(|_| self.server.is_stranger(self.peer))
+    }
+
+    fn times(&self) -> Times {
+        let config = &self.server.config;
+        match self.stress() {
+            Some(_) => Times::short(&config.limits, &config.stress),
+            None => Times::usual(&config.limits),
+        }
+    }
+
+    /// Whether he makes more errors than there is room for now.
+    fn errs_too_often(&self) -> bool {
+        let errors = usize::try_from(self.session.errors()).unwrap_or(usize::MAX);
+        self.stress().is_some() && !self.receiving && errors >= self.server.config.stress.max_errors
     }
 }
 
 /// How long a stranger may take: for a stretch of a message, or, without one, to come to the point.
-fn borne_with(limits: &crate::config::Limits, receiving: bool) -> Duration {
+fn borne_with(times: Times, receiving: bool) -> Duration {
     if receiving {
-        Duration::from_secs(limits.data_timeout)
+        Duration::from_secs(times.data)
     } else {
-        Duration::from_secs(limits.command_timeout.saturating_mul(TALK))
+        Duration::from_secs(times.command.saturating_mul(TALK))
     }
 }
 
 /// Octets that make a stretch of a message of which so many have come.
-fn stretch(limits: &crate::config::Limits, received: u64) -> u64 {
-    PACE.saturating_mul(limits.data_timeout).max(received / PART)
+fn stretch(times: Times, received: u64) -> u64 {
+    // The same pace, whatever time it is measured over.
+    let part = (received / PART).saturating_mul(times.data) / times.usual_data.max(1);
+    PACE.saturating_mul(times.data).max(part)
 }
 
 /// Returns when the process is asked to stop.
@@ -463,14 +503,18 @@ mod tests {
 
     #[test]
     fn a_stranger_who_drips_is_not_borne_with_for_ever() {
-        let limits = crate::config::Limits::default();
-        assert_eq!(borne_with(&limits, false), Duration::from_hours(1));
-        assert_eq!(borne_with(&limits, true), Duration::from_mins(10));
+        let limits = Times::usual(&crate::config::Limits::default());
+        assert_eq!(borne_with(limits, false), Duration::from_hours(1));
+        assert_eq!(borne_with(limits, true), Duration::from_mins(10));
         // One octet every ten minutes does not keep a place for years, nor 300 KiB in ten minutes 50 MiB of memory.
-        assert_eq!(stretch(&limits, 1), 512 * 600);
-        assert_eq!(stretch(&limits, 48 << 20), 3 << 20);
+        assert_eq!(stretch(limits, 1), 512 * 600);
+        assert_eq!(stretch(limits, 48 << 20), 3 << 20);
         // 50 MiB at 64 kbit/s still arrive.
-        assert!(stretch(&limits, 50 << 20) < 8000 * 600);
+        assert!(stretch(limits, 50 << 20) < 8000 * 600);
+        // Near capacity the pace is the same.
+        let short = Times { data: 60, ..limits };
+        assert_eq!(stretch(short, 1) * 10, stretch(limits, 1));
+        assert_eq!(stretch(short, 50 << 20) * 10, stretch(limits, 50 << 20));
     }
 
     #[test]

@@ -21,8 +21,8 @@ use crate::checks::greylist::{Client, client_key};
 use crate::checks::{Finding, Observation, Phase};
 use crate::config::{Authentication, CheckName, RelayFor};
 use crate::handover::{self, Envelope};
-use crate::reputation::{Question, hourly};
-use crate::verdict::{PATIENCE, Verdict, judge};
+use crate::reputation::Question;
+use crate::verdict::{PATIENCE, Verdict, judge, score};
 
 impl Connection {
     /// Judges the message and hands it to the queue; what comes back is the reply to the client.
@@ -56,13 +56,10 @@ impl Connection {
         let (findings, verdict) = if self.inward.is_some() {
             self.judged_submission(&octets).await
         } else {
-            self.judged(&octets).await
+            self.judged(&octets).await?
         };
         self.note_for_reports(&findings);
-        let score = findings.iter().find_map(|finding| match finding.observation {
-            Observation::Scored(score) => Some(score),
-            _ => None,
-        });
+        let score = score(&findings);
         let event = EventKind::Verdict {
             decision: verdict.word().to_owned(),
             score,
@@ -87,7 +84,11 @@ impl Connection {
         if self.inward.is_some() {
             return self.message_inward(sealed, size).await;
         }
-        self.hand_over(self.envelope(message, proven, size), sealed).await
+        let reply = self
+            .hand_over(self.envelope(message, proven, size), sealed)
+            .await?;
+        self.count_accepted(message, &findings, matches!(verdict, Verdict::Mark(_)));
+        Ok(reply)
     }
 
     /// What DMARC did to the message is told to the queue, whatever the other checks say.
@@ -122,22 +123,9 @@ impl Connection {
         }
     }
 
-    /// Counts the message against its client's hour.
-    async fn count_message(&self) -> Result<(), Denial> {
-        let strangers = self.server.instance.authentication == Authentication::None;
-        if !strangers || self.server.config.is_listed(self.peer) {
-            return Ok(());
-        }
-        let limit = self.server.config.limits.messages_per_hour;
-        if hourly::take(&self.server.tools.reputation, self.peer, limit).await {
-            return Ok(());
-        }
-        Err(Denial::plain(replies::rate_limited(limit)))
-    }
-
     /// Origin and structure first; the scanners are asked only about what those leave.
-    async fn judged(&self, octets: &[u8]) -> (Vec<Finding>, Verdict) {
-        let mut findings = Vec::new();
+    async fn judged(&self, octets: &[u8]) -> Result<(Vec<Finding>, Verdict), Denial> {
+        let mut findings = self.client_findings().to_vec();
         let mut verdict = Verdict::Accept;
         for phase in [Phase::Origin, Phase::Structure, Phase::Content] {
             let found = self.server.tools.run(phase, self.facts("", octets)).await;
@@ -150,8 +138,11 @@ impl Connection {
             if verdict.refusal().is_some() {
                 break;
             }
+            if phase == Phase::Origin {
+                self.count_sender(&findings)?;
+            }
         }
-        (findings, verdict)
+        Ok((findings, verdict))
     }
 
     /// Whether this sender has been deferred for temporary DNS errors for hours; remembers when that began.

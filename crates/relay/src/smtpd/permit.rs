@@ -3,6 +3,8 @@
 //! Relaying is refused unless the client proved itself and the instance relays for any domain (RFC 5321 section 7.1);
 //! addresses that carry a route inside the local part are refused for everybody.
 
+use std::net::IpAddr;
+
 use postern_control::EventKind;
 use postern_smtp::address::{ForwardPath, ReversePath};
 use postern_smtp::replies;
@@ -13,7 +15,6 @@ use super::Server;
 use super::connection::Connection;
 use crate::checks::{Facts, Finding, Phase};
 use crate::config::{Authentication, RelayFor};
-use crate::reputation::hourly;
 use crate::verdict::{Policy, Refusal, judge};
 
 /// A no, and why.
@@ -65,6 +66,11 @@ impl From<&Refusal> for Denial {
 }
 
 impl Server {
+    /// Whether nothing but its behaviour speaks for this client: neither one of ours nor a listed peer.
+    pub(super) fn is_stranger(&self, peer: IpAddr) -> bool {
+        self.instance.authentication == Authentication::None && !self.config.is_listed(peer)
+    }
+
     /// Tells of a refusal.
     pub(super) fn refused(
         &self,
@@ -143,21 +149,11 @@ impl Connection {
             return self.owns(&mail.path);
         }
         match self.server.instance.authentication {
-            Authentication::None => self.within_rate().await,
+            Authentication::None => self.within_limits().await,
             Authentication::ClientCertificate if self.trusted => Ok(()),
             Authentication::ClientCertificate => Err(Denial::plain(replies::not_allowed_here())),
             Authentication::Sasl => self.owns(&mail.path),
         }
-    }
-
-    pub(super) async fn within_rate(&self) -> Result<(), Denial> {
-        let limit = self.server.config.limits.messages_per_hour;
-        if self.server.config.is_listed(self.peer)
-            || hourly::allows(&self.server.tools.reputation, self.peer, limit).await
-        {
-            return Ok(());
-        }
-        Err(Denial::plain(replies::rate_limited(limit)))
     }
 
     /// A user sends under his own address, or none.
@@ -185,16 +181,15 @@ impl Connection {
     }
 
     pub(super) async fn may_be_sent_to(&mut self, recipient: &Recipient) -> Result<(), Denial> {
-        let server = &self.server;
         let mut local = true;
         if let Some(mailbox) = recipient.path.mailbox() {
             if mailbox.route_in_local_part() {
                 return Err(Denial::plain(replies::routed_address()));
             }
-            local = server.config.is_local(mailbox.domain().as_str());
+            local = self.server.config.is_local(mailbox.domain().as_str());
             let proved = self.trusted || self.user.is_some();
             let submitted = self.submitter.is_some() && self.user.is_some();
-            let relayed = submitted || (proved && server.instance.relay_for == RelayFor::Any);
+            let relayed = submitted || (proved && self.server.instance.relay_for == RelayFor::Any);
             if !local && !relayed && self.inward.is_none() {
                 return Err(Denial::plain(replies::relay_denied(mailbox.domain().as_str())));
             }
@@ -205,9 +200,14 @@ impl Connection {
         if !local {
             return Ok(());
         }
+        self.client_may_go_on().await?;
+        let server = &self.server;
         let address = server.mailbox(&recipient.path);
+        self.may_reach(&address)?;
+        let mut facts = self.facts(&address, &[]);
+        facts.listed |= self.is_vouched_for();
         for phase in [Phase::Recipient, Phase::FirstContact] {
-            let findings = server.tools.run(phase, self.facts(&address, &[])).await;
+            let findings = server.tools.run(phase, facts).await;
             self.tell_findings(&findings);
             if let Some(refusal) =
                 judge(&server.policy(false), &recipient.path.to_string(), &findings).refusal()

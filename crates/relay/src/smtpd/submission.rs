@@ -131,7 +131,7 @@ impl Connection {
 
     /// MAIL at the gateway.
     pub(super) async fn mail_inward(&mut self, mail: &MailCommand) -> Result<(), Denial> {
-        self.within_rate().await?;
+        self.within_limits().await?;
         let envelope = client::Envelope {
             reverse_path: mail.path.clone(),
             recipients: Vec::new(),

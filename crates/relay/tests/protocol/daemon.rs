@@ -31,6 +31,55 @@ pub(crate) struct Daemon {
 
 const PORTS: [&str; 4] = ["public", "submission", "inside", "plain"];
 
+/// After `messages-per-hour = 2`.
+const LIMITS: &str = "\
+messages-per-hour-network = 3
+messages-per-hour-sender = 4
+messages-per-hour-recipient = 2
+proven-factor = 3
+proven-messages = 2
+proven-age = 0
+";
+
+const GREYLIST: &str = "[greylist]\ndelay = 2\n";
+
+const CLIENT: &str = r#"
+[client]
+reverse-dns = "mark"
+helo = "reject"
+[[dns-list]]
+zone = "block.example"
+action = "reject"
+codes = ["127.0.0.2/31"]
+[[dns-list]]
+zone = "mark.example"
+action = "mark"
+[[dns-list]]
+zone = "allow.example"
+action = "allow"
+[[dns-list]]
+zone = "silent.example"
+action = "reject"
+[[dns-list]]
+zone = "everybody.example"
+action = "reject"
+[[dns-list]]
+zone = "nobody.example"
+action = "reject"
+[[dns-list]]
+zone = "refusing.example"
+action = "reject"
+"#;
+
+const STRESS: &str = "
+[stress]
+at-percent = 50
+command-timeout = 3
+data-timeout = 6
+max-errors = 2
+max-connections-per-address = 2
+";
+
 impl Daemon {
     /// Starts the daemon of this kind and waits until it serves.
     pub(crate) fn start(kind: &str) -> Self {
@@ -155,8 +204,9 @@ fn free_ports() -> Vec<SocketAddr> {
         .collect()
 }
 
-/// `default`, `strict` (greylist and hourly limit), `narrow` (two connections an address), `sasl` (AUTH at `inside`),
-/// `origin` (SPF, DKIM, ARC, DMARC), `hung-spam`, `dead-virus`, `node` (`plain` asks for the
+/// `default`, `strict` (greylist and hourly limit), `limits` (the other hourly limits, and what a history does to them), `narrow`
+/// (two connections an address), `sasl` (AUTH at `inside`), `origin` (SPF, DKIM, ARC, DMARC), `client` (EHLO, reverse DNS, lists in DNS, greylist), `proxied` (127.0.80.0/24 are proxies),
+/// `stress` (which begins with five connections of ten), `hung-spam`, `dead-virus`, `node` (`plain` asks for the
 /// certificate of a node).
 fn configuration(
     kind: &str,
@@ -165,33 +215,27 @@ fn configuration(
     dns: SocketAddr,
     silent: &str,
 ) -> String {
-    let strict = kind == "strict";
-    // A kind of its own: the daemon notices the end of a dialogue's connections only after it.
-    let per_address = if kind == "narrow" { 2 } else { 100 };
-    let per_hour = if strict { 2 } else { 0 };
     // Room for a message that smtpd receives into a memory file.
     let size = if kind == "origin" { 600_000 } else { 100_000 };
-    let greylist = if strict { "[greylist]\ndelay = 2\n" } else { "" };
+    let limits = limits(kind);
+    let more = match kind {
+        "strict" => GREYLIST.to_owned(),
+        "client" => format!("{GREYLIST}{CLIENT}"),
+        "stress" => STRESS.to_owned(),
+        _ => String::new(),
+    };
     let spam = if kind == "hung-spam" { silent } else { "off" };
     let virus = if kind == "dead-virus" {
         "/nonexistent/clamd.sock"
     } else {
         "off"
     };
-    let checks = checks(kind);
     let inside_authentication = if kind == "sasl" {
         "authentication = \"sasl\"\nsend-as-any = [\"app@example.org\"]\n[sasl]\nsocket = \"auth.sock\""
     } else {
         "authentication = \"client-certificate\"\nclient-ca = \"ca.crt\"\ntrusted-names = [\"mail.example.org\"]"
     };
-    // The internal node's door for the gateway: whoever shows its certificate.
-    let dmz = if kind == "node" {
-        "tls = \"required\"\ncertificate = \"smtp.crt\"\nkey = \"smtp.key\"\nauthentication = \"client-certificate\"\n\
-         client-ca = \"ca.crt\"\ntrusted-names = [\"mail.example.org\"]"
-            .to_owned()
-    } else {
-        format!("tls = \"off\"\nauthentication = \"none\"\nchecks = {checks}")
-    };
+    let (checks, dmz) = (checks(kind), plain_door(kind));
     let [public, submission, inside, plain] = PORTS.map(|name| ports[name]);
     format!(
         r#"
@@ -208,9 +252,7 @@ address = "{dns}"
 [limits]
 max-message-size = {size}
 max-recipients = 5
-max-connections-per-address = {per_address}
-messages-per-hour = {per_hour}
-message-memory = 1000000
+{limits}message-memory = 1000000
 command-timeout = 8
 max-errors = 5
 max-hops = 5
@@ -234,7 +276,7 @@ relay-for = "any"
 listen = ["{plain}"]
 relay-for = "local-domains"
 {dmz}
-{greylist}
+{more}
 [spam]
 socket = "{spam}"
 timeout = 1
@@ -270,10 +312,43 @@ retry = [1]
     )
 }
 
+fn limits(kind: &str) -> String {
+    let connections = if kind == "stress" { 10 } else { 1000 };
+    // A kind of its own: the daemon notices the end of a dialogue's connections only after it.
+    let per_address = if kind == "narrow" { 2 } else { 100 };
+    let per_hour = if ["strict", "limits"].contains(&kind) {
+        2
+    } else {
+        0
+    };
+    let more = if kind == "limits" { LIMITS } else { "" };
+    format!(
+        "max-connections = {connections}\nmax-connections-per-address = {per_address}\nmessages-per-hour = {per_hour}\n{more}"
+    )
+}
+
 fn checks(kind: &str) -> &'static str {
     match kind {
         "strict" => r#"["greylist", "recipient"]"#,
-        "origin" => r#"["spf", "dkim", "arc", "dmarc", "spam", "virus"]"#,
+        "origin" | "limits" => r#"["spf", "dkim", "arc", "dmarc", "spam", "virus"]"#,
+        "client" => r#"["helo", "reverse-dns", "dns-lists", "greylist", "recipient"]"#,
         _ => r#"["content", "spam", "virus", "recipient"]"#,
     }
+}
+
+/// What stands behind the port `plain`.
+fn plain_door(kind: &str) -> String {
+    // The internal node's door for the gateway: whoever shows its certificate.
+    if kind == "node" {
+        return "tls = \"required\"\ncertificate = \"smtp.crt\"\nkey = \"smtp.key\"\nauthentication = \"client-certificate\"\n\
+                client-ca = \"ca.crt\"\ntrusted-names = [\"mail.example.org\"]"
+            .to_owned();
+    }
+    let proxies = if kind == "proxied" {
+        "proxy-protocol-from = [\"127.0.80.0/24\"]\n"
+    } else {
+        ""
+    };
+    let checks = checks(kind);
+    format!("{proxies}tls = \"off\"\nauthentication = \"none\"\nchecks = {checks}")
 }

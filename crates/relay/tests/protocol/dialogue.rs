@@ -148,6 +148,16 @@ impl Player<'_> {
                 self.daemon.dns.verifies(&self.delivered[start..])
             }
             "event" => self.event(rest),
+            "no-event" => check(!self.has_line(self.mark, rest), || {
+                "an event has all of it".into()
+            }),
+            "said" => check(self.has_line(0, rest), || "no line has all of it".into()),
+            "back" => {
+                check(!self.kept.is_empty(), || "no connection was kept".into())?;
+                let first = self.kept.remove(0);
+                self.kept.extend(self.wire.replace(first));
+                Ok(())
+            }
             _ => Err("there is no such step".into()),
         }
     }
@@ -173,17 +183,16 @@ impl Player<'_> {
         self.wire.as_mut().ok_or_else(|| "not connected".into())
     }
 
+    fn has_line(&self, mark: usize, words: &str) -> bool {
+        let has_all = |line: &String| words.split_whitespace().all(|word| line.contains(word));
+        self.daemon.since(mark).iter().any(has_all)
+    }
+
     /// All words in one event line since the dialogue began.
     fn event(&self, words: &str) -> Result<(), String> {
         let until = Instant::now() + PATIENCE;
-        let words: Vec<&str> = words.split_whitespace().collect();
         while Instant::now() < until {
-            if self
-                .daemon
-                .since(self.mark)
-                .iter()
-                .any(|line| words.iter().all(|word| line.contains(word)))
-            {
+            if self.has_line(self.mark, words) {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(20));

@@ -1,6 +1,6 @@
-//! A name server for the origin checks: TXT records of one small world, over UDP on loopback.
+//! A name server for the checks: records of one small world, over UDP on loopback.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,8 +9,8 @@ use mail_auth::common::crypto::Ed25519Key;
 use mail_auth::common::headers::HeaderWriter;
 use mail_auth::dkim::DkimSigner;
 use mail_auth::hickory_resolver::proto::op::{Message, MessageType, ResponseCode};
-use mail_auth::hickory_resolver::proto::rr::rdata::TXT;
-use mail_auth::hickory_resolver::proto::rr::{RData, Record, RecordType};
+use mail_auth::hickory_resolver::proto::rr::rdata::{A, PTR, TXT};
+use mail_auth::hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use mail_auth::{
     ArcOutput, AuthenticatedMessage, AuthenticationResults, DkimResult, DmarcOutput, DmarcResult,
 };
@@ -36,6 +36,33 @@ const WORLD: &[(&str, &str)] = &[
 const BROKEN: [&str; 2] = ["temporary.example", "arc._domainkey.temporary.example"];
 /// The key of all sealers of the messages in `tests/protocol/arc`, below the name `arc`.
 const SEALERS: &str = include_str!("../../../../tests/protocol/arc/key.txt");
+
+/// Names and their addresses: hosts, and entries of the lists that the kind `client` asks. The lists `block`, `mark`, `allow` and
+/// `silent` keep the promise of RFC 5782 section 5; `everybody` and `nobody` do not, and `refusing` does not serve us.
+const HOSTS: &[(&str, [u8; 4])] = &[
+    ("client.example", [127, 0, 44, 1]),
+    ("elsewhere.example", [192, 0, 2, 1]),
+    ("2.0.0.127.block.example", [127, 0, 0, 2]),
+    ("1.41.0.127.block.example", [127, 0, 0, 3]),
+    ("1.42.0.127.block.example", [127, 0, 0, 9]),
+    ("1.43.0.127.block.example", [127, 0, 0, 2]),
+    ("2.0.0.127.mark.example", [127, 0, 0, 2]),
+    ("1.48.0.127.mark.example", [127, 0, 0, 2]),
+    ("2.0.0.127.allow.example", [127, 0, 0, 2]),
+    ("1.43.0.127.allow.example", [127, 0, 5, 2]),
+    ("2.0.0.127.silent.example", [127, 0, 0, 2]),
+];
+/// Owners below these have this address, whatever they are.
+const WILD: &[(&str, [u8; 4])] = &[
+    (".everybody.example", [127, 0, 0, 2]),
+    (".refusing.example", [127, 255, 255, 254]),
+];
+/// Addresses in the reverse DNS, and their names.
+const NAMED: &[(&str, &str)] = &[
+    ("1.44.0.127.in-addr.arpa", "client.example."),
+    ("1.45.0.127.in-addr.arpa", "elsewhere.example."),
+    ("1.48.0.127.in-addr.arpa", "nowhere.example."),
+];
 
 /// The world and the key of `signed.example`.
 pub(crate) struct Dns {
@@ -124,8 +151,26 @@ fn answer(packet: &[u8], dkim_record: &str) -> Option<Vec<u8>> {
             .find(|(owner, _)| *owner == name)
             .map(|(_, text)| *text),
     };
+    let host = HOSTS.iter().find(|(owner, _)| *owner == name);
+    let host = host.or(WILD.iter().find(|(end, _)| name.ends_with(end)));
+    let named = NAMED.iter().find(|(owner, _)| *owner == name);
+    // It keeps its promise, and then says nothing of anybody.
+    let silent = name.ends_with(".silent.example") && !name.ends_with(".0.0.127.silent.example");
     message.metadata.response_code = match text {
-        _ if BROKEN.contains(&name.as_str()) => ResponseCode::ServFail,
+        _ if BROKEN.contains(&name.as_str()) || silent => ResponseCode::ServFail,
+        None if host.is_some() || named.is_some() => {
+            let data = match query.query_type() {
+                RecordType::A => host.map(|(_, address)| RData::A(A(Ipv4Addr::from(*address)))),
+                RecordType::PTR => {
+                    named.and_then(|(_, host)| Some(RData::PTR(PTR(Name::from_ascii(host).ok()?))))
+                }
+                _ => None,
+            };
+            if let Some(data) = data {
+                message.add_answer(Record::from_rdata(query.name().clone(), 60, data));
+            }
+            ResponseCode::NoError
+        }
         Some(text) => {
             if query.query_type() == RecordType::TXT {
                 // A string has 255 octets at most (RFC 1035 section 3.3.14); a record may have several.

@@ -1,5 +1,6 @@
 //! From a checked site to the files of one node, the same bytes each time. Every file says what made it.
 
+mod client;
 mod dovecot;
 mod networkd;
 mod nft;

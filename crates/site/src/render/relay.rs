@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use ipnet::IpNet;
 
-use super::{header, quoted, quoted_list, smarthost, source_pool};
+use super::{client, header, quoted, quoted_list, smarthost, source_pool};
 use crate::model::{At, DmarcReports, EncryptedArchives, InboundTls, Node, OutboundTls, Role, Site, Zone};
 
 pub(super) fn render(site: &Site, node: &Node) -> String {
@@ -24,8 +24,8 @@ fn common(site: &Site, node: &Node) -> String {
     // Only the gateway counts messages per client address: the gateway itself is one address for many senders,
     // and so is the internal mail server to the gateway.
     let (per_hour, own) = match node.role() {
-        Role::Gateway => (*site.policy.messages_per_hour, site.mail_server_addresses()),
-        Role::Internal => (0, Vec::new()),
+        Role::Gateway => (per_hour(site), site.mail_server_addresses()),
+        Role::Internal => ("messages-per-hour = 0\n".to_owned(), Vec::new()),
     };
     let listed = own
         .iter()
@@ -47,8 +47,7 @@ max-message-size = {size}
 max-recipients = {recipients}
 max-connections = 1000
 max-connections-per-address = 50
-messages-per-hour = {per_hour}
-command-timeout = 300
+{per_hour}command-timeout = 300
 data-timeout = 600
 max-errors = 10
 max-hops = 50
@@ -68,6 +67,34 @@ listed-peers = {listed}
         size = *site.policy.max_message_size,
         recipients = *site.policy.max_recipients,
         listed = quoted_list(listed),
+    )
+}
+
+fn per_hour(site: &Site) -> String {
+    let policy = &site.policy;
+    format!(
+        "messages-per-hour = {}
+messages-per-hour-network = {}
+messages-per-hour-sender = {}
+messages-per-hour-recipient = {}
+proven-factor = {}
+",
+        *policy.messages_per_hour,
+        *policy.messages_per_hour_network,
+        *policy.messages_per_hour_sender,
+        *policy.messages_per_hour_recipient,
+        *policy.proven_factor,
+    )
+}
+
+fn proxies(site: &Site) -> String {
+    let proxies = &site.policy.proxies;
+    if proxies.is_empty() {
+        return String::new();
+    }
+    format!(
+        "proxy-protocol-from = {}\n",
+        quoted_list(proxies.iter().map(peer))
     )
 }
 
@@ -91,13 +118,16 @@ fn gateway(site: &Site) -> String {
     let app_servers = quoted_list(site.network.app_servers.iter().map(|a| a.to_string()));
     format!(
         "
+[stress]
+at-percent = {stress}
+
 [instance.public]
 tls = \"{inbound}\"
 certificate = \"smtp.crt\"
 key = \"smtp.key\"
-relay-for = \"local-domains\"
+{proxies}relay-for = \"local-domains\"
 authentication = \"none\"
-checks = [\"spf\", \"dkim\", \"arc\", \"dmarc\", \"content\", \"spam\", \"virus\"{greylist_check}, \"recipient\"]
+checks = [{client_checks}\"spf\", \"dkim\", \"arc\", \"dmarc\", \"content\", \"spam\", \"virus\"{greylist_check}, \"recipient\"]
 submission = \"pass-inward\"
 
 [instance.inside]
@@ -110,7 +140,7 @@ trusted-names = [{internal_name}]
 relay-for = \"any\"
 authentication = \"client-certificate\"
 checks = [\"virus\"]
-{greylist}
+{client}{greylist}
 [spam]
 socket = \"/run/spamd/spamd.sock\"
 timeout = 60
@@ -159,6 +189,10 @@ directory = \"dkim\"
 selector = {selector}
 domains = {domains}
 ",
+        stress = *policy.stress_at,
+        proxies = proxies(site),
+        client_checks = client::checks(site),
+        client = client::render(site),
         mark = *policy.mark_score,
         reject = *policy.reject_score,
         encrypted = match *policy.encrypted_archives {
@@ -166,15 +200,19 @@ domains = {domains}
             EncryptedArchives::Accept => "accept",
         },
         content = policy.content.render(),
-        reports = match *policy.dmarc_reports {
-            DmarcReports::Daily => format!("[reports]\nfrom = {}\n\n", quoted(&site.postmaster())),
-            DmarcReports::Off => String::new(),
-        },
+        reports = reports(site),
         shared_state = shared_state(site),
         next_hop = mutual_hop("internal", &internal_host, &internal_name),
         smarthost = smarthost::hop_and_route(site),
         selector = quoted(&site.dkim_selector),
     )
+}
+
+fn reports(site: &Site) -> String {
+    match *site.policy.dmarc_reports {
+        DmarcReports::Daily => format!("[reports]\nfrom = {}\n\n", quoted(&site.postmaster())),
+        DmarcReports::Off => String::new(),
+    }
 }
 
 fn internal(site: &Site) -> String {
@@ -328,7 +366,7 @@ ca = \"ca.crt\"
 }
 
 /// An address without its full prefix length, or a network.
-fn peer(net: &At<IpNet>) -> String {
+pub(super) fn peer(net: &At<IpNet>) -> String {
     if net.prefix_len() == net.max_prefix_len() {
         net.addr().to_string()
     } else {

@@ -1,5 +1,7 @@
 //! Replies of policy: connection limits, relaying, recipients, checks of content, and the queue.
 
+use std::time::Duration;
+
 use crate::reply::Reply;
 
 /// The queue has the message on stable storage.
@@ -19,6 +21,15 @@ pub fn too_many_connections() -> Reply {
 /// All connections of this server are taken, before the greeting.
 pub fn server_busy() -> Reply {
     Reply::new(421, (4, 3, 2), "All connections are taken; try again later")
+}
+
+/// A proxy did not say whose connection it passes on.
+pub fn no_proxy_header() -> Reply {
+    Reply::new(
+        421,
+        (4, 3, 5),
+        "Connections from this proxy must begin with a PROXY protocol header; have its administrator switch that on",
+    )
 }
 
 /// The client spoke before the greeting.
@@ -57,14 +68,42 @@ pub fn shutting_down() -> Reply {
     )
 }
 
-/// More messages per hour than allowed.
-pub fn rate_limited(per_hour: u32) -> Reply {
+/// More messages per hour than allowed, `of` whom; `wait` is how long until the next may come.
+pub fn rate_limited(of: &str, per_hour: u32, wait: Duration) -> Reply {
+    let minutes = wait.as_secs().div_ceil(60).max(1);
     Reply::new(
         451,
         (4, 7, 1),
         format!(
-            "More than {per_hour} messages in an hour from your address; try again later, or ask the postmaster to list it"
+            "More than {per_hour} messages in an hour {of}; come again in {minutes} min, or ask the postmaster to list your address"
         ),
+    )
+}
+
+/// The name in EHLO cannot be the client's.
+pub fn bad_helo() -> Reply {
+    Reply::new(
+        550,
+        (5, 7, 1),
+        "The name in your EHLO cannot be yours; greet with the full domain name of your host, or its address in brackets",
+    )
+}
+
+/// The address has no name that leads back to it (RFC 7372 section 3.3).
+pub fn no_reverse_dns() -> Reply {
+    Reply::new(
+        550,
+        (5, 7, 25),
+        "Your address has no name in DNS that leads back to it; have whoever gave you the address set its PTR record",
+    )
+}
+
+/// The address is on a list.
+pub fn dns_listed(zone: &str) -> Reply {
+    Reply::new(
+        550,
+        (5, 7, 1),
+        format!("Your address is on the list {zone}; look it up there, and have it taken off"),
     )
 }
 
