@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use crate::checks::{Finding, Observation};
 use crate::config::{Authentication, CheckName, Config, RelayFor};
-use crate::rate::Rate;
+use crate::rate::{Counts, client};
 use crate::verdict::{Policy, Verdict, judge};
 
 /// Conversations that are followed at a time; beyond it those longest without an end are forgotten.
@@ -130,7 +130,7 @@ impl From<Verdict> for Decision {
 pub fn replay(config: &Config, mut input: impl BufRead, mut out: impl Write) -> anyhow::Result<()> {
     let mut replay = Replay {
         config,
-        rate: Rate::new(config.limits.messages_per_hour),
+        addresses: Counts::new(CONVERSATIONS),
         began: None,
         conversations: HashMap::new(),
         summary: Summary::default(),
@@ -160,7 +160,8 @@ pub fn replay(config: &Config, mut input: impl BufRead, mut out: impl Write) -> 
 
 struct Replay<'a> {
     config: &'a Config,
-    rate: Rate,
+    /// Messages of strangers by address.
+    addresses: Counts,
     /// Seconds since 1970 of the first event, and what stands for it.
     began: Option<(i64, Instant)>,
     conversations: HashMap<String, Conversation>,
@@ -236,9 +237,9 @@ impl Replay<'_> {
             EventKind::Verdict { decision: was, .. } => {
                 let findings = conversation.taken();
                 let now = self.instant(event);
-                let over = counted.is_some_and(|peer| !self.rate.take(peer, now));
-                let decision = if over {
-                    self.over_the_limit(counted, now)
+                let over = counted.and_then(|peer| self.over_the_limit(peer, &findings, true, now));
+                let decision = if let Some(over) = over {
+                    over
                 } else {
                     self.missing(instance, peer, &findings);
                     self.weigh(instance, peer, &findings, "", was)
@@ -321,16 +322,11 @@ impl Replay<'_> {
                 return Some(Decision::GOES_ON);
             };
             let now = self.instant(event);
-            let goes_on = if stage == "message" {
-                self.rate.take(peer, now)
-            } else {
-                self.rate.wait(peer, now).is_none()
-            };
-            return Some(if goes_on {
-                Decision::GOES_ON
-            } else {
-                self.over_the_limit(Some(peer), now)
-            });
+            let counts = stage == "message";
+            return Some(
+                self.over_the_limit(peer, &[], counts, now)
+                    .unwrap_or(Decision::GOES_ON),
+            );
         }
         let domain = to.first()?.rsplit_once('@')?.1;
         let denied = replies::relay_denied(domain);
@@ -343,14 +339,26 @@ impl Replay<'_> {
         None
     }
 
-    fn over_the_limit(&mut self, peer: Option<IpAddr>, now: Instant) -> Decision {
-        let wait = peer
-            .and_then(|peer| self.rate.wait(peer, now))
-            .unwrap_or_default();
-        Decision::refused(
-            "defer",
-            over_the_limit(self.config.limits.messages_per_hour, wait),
-        )
+    /// The hourly limit of an address, which is raised for who has a history: who is proven now is taken to have one. A message
+    /// within the limit is counted if it came.
+    fn over_the_limit(
+        &mut self,
+        peer: IpAddr,
+        findings: &[Finding],
+        counts: bool,
+        now: Instant,
+    ) -> Option<Decision> {
+        let limits = &self.config.limits;
+        let proven = findings.iter().any(|finding| {
+            matches!(&finding.observation, Observation::Authenticated(seen) if seen.proves_reverse_path)
+        });
+        let factor = if proven { limits.proven_factor } else { 1 };
+        let limit = limits.messages_per_hour.saturating_mul(factor);
+        let wait = self.addresses.wait(&client(peer), limit, now);
+        if wait.is_none() && counts {
+            self.addresses.count(&client(peer), now);
+        }
+        wait.map(|wait| Decision::refused("defer", over_the_limit(limit, wait)))
     }
 
     /// Whether size or a recipient's domain stand against a message now.
