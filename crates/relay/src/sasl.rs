@@ -13,8 +13,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
+
+use crate::checks::scanner::unix;
 
 const LIMIT: Duration = Duration::from_secs(30);
 const AT_A_TIME: usize = 32;
@@ -103,7 +104,7 @@ impl Logins {
 
     /// Says `hello`, sends `question` once the server is ready, and returns the line that answers request 1.
     async fn converse(&self, hello: &str, question: &str) -> io::Result<String> {
-        let mut stream = UnixStream::connect(&self.socket).await?;
+        let mut stream = unix(&self.socket).await?;
         let (reader, mut writer) = stream.split();
         let mut lines = BufReader::new(reader.take(CONVERSATION)).lines();
         // Servers may wait for our half before they end theirs.
