@@ -377,11 +377,12 @@ pub(crate) static SUPERVISE: Group = Group {
         any(libc::SYS_seccomp),
         // The worker's own id is not known yet; its filter puts it in.
         Call(libc::SYS_tgkill, &[is(2, libc::SIGABRT)]),
-        // The service manager's socket.
+        // The service manager's socket; there is no other to connect.
         Call(
             libc::SYS_socket,
             &[is(0, libc::AF_UNIX), bits(1, TYPE, libc::SOCK_DGRAM)],
         ),
+        any(libc::SYS_connect),
         Call(libc::SYS_sendto, &[bits(3, libc::MSG_FASTOPEN, 0)]),
     ],
 };

@@ -4,8 +4,10 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -23,6 +25,8 @@ struct Scan {
     process: Child,
     socket: PathBuf,
     said: Arc<Mutex<String>>,
+    /// What the service manager hears.
+    told: Receiver<String>,
     _directory: TempDir,
 }
 
@@ -34,6 +38,24 @@ impl Scan {
         let socket = directory.path().join("scan.sock");
         let mut command = Command::new(env!("CARGO_BIN_EXE_postern-relay"));
         command.args(["scan", "--config"]).arg(&file);
+        let notify = directory.path().join("notify");
+        let manager = UnixDatagram::bind(&notify).expect("a socket");
+        let (hear, told) = std::sync::mpsc::channel();
+        // Like the service manager it always reads: who tells it something waits while its socket is full.
+        std::thread::spawn(move || {
+            let mut octets = [0; 1024];
+            while let Ok(count) = manager.recv(&mut octets) {
+                if hear
+                    .send(String::from_utf8_lossy(&octets[..count]).into_owned())
+                    .is_err()
+                {
+                    break;
+                }
+            }
+        });
+        command
+            .env("NOTIFY_SOCKET", &notify)
+            .env("WATCHDOG_USEC", "300000");
         let listener = seqpacket::listen(&socket).expect("a socket");
         child::pass_descriptors(&mut command, vec![("scan".into(), listener)]);
         let (process, said) = follow(command);
@@ -41,8 +63,14 @@ impl Scan {
             process,
             socket,
             said,
+            told,
             _directory: directory,
         }
+    }
+
+    /// What it tells the service manager next.
+    fn told(&self) -> String {
+        self.told.recv_timeout(PATIENCE).expect("it says something")
     }
 
     /// The only worker, once there is one besides `not`.
@@ -148,6 +176,13 @@ const MESSAGE: &[u8] = b"Subject: x\r\n\r\nhello\r\n";
 fn large(attachment: &str) -> Vec<u8> {
     let body = "all work and no play\r\n".repeat(20_000);
     format!("Content-Disposition: attachment; filename=\"{attachment}\"\r\n\r\n{body}").into_bytes()
+}
+
+#[test]
+fn the_service_manager_hears_that_it_is_ready_and_alive() {
+    let scan = Scan::start("");
+    assert!(scan.told().starts_with("READY=1"));
+    assert_eq!(scan.told().trim_end(), "WATCHDOG=1");
 }
 
 #[tokio::test]
