@@ -28,7 +28,7 @@ DOORS = {
                  ("staff", network.INTERNAL, 993)],
 }
 UNITS = {
-    "gateway": ["clamd", "spamd", "unbound", "suricata"],
+    "gateway": ["clamd", "spamd", "scan", "unbound", "suricata"],
     "internal": ["unbound", "dovecot"],
 }
 

@@ -92,7 +92,7 @@ let
 
   tests = ofRole "gateway" gateway // ofRole "internal" internal // {
     "gateway: public listener, scanners and IDS are wanted" = lib.all (unit: lib.elem unit (wanted gateway))
-      [ "postern-smtpd@public.service" "postern-public-mx.socket" "postern-clamd.service" "postern-spamd.service" "postern-suricata.service" ];
+      [ "postern-smtpd@public.service" "postern-public-mx.socket" "postern-clamd.service" "postern-spamd.service" "postern-scan.service" "postern-suricata.service" ];
     "internal: Dovecot is wanted, the public listener is not" = lib.elem "postern-dovecot.service" (wanted internal)
       && !lib.elem "postern-smtpd@public.service" (wanted internal);
     "gateway: spamd's rules lie where its version looks" = lib.any (lib.hasPrefix "L+ /var/lib/spamassassin/4.000001 ") gateway.systemd.tmpfiles.rules;

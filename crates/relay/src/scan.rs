@@ -68,6 +68,8 @@ pub fn main(config: &Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
     events.started();
     let watchdog = crate::service::ready_without_runtime(&supervisor.report().to_string());
     loop {
+        // Whatever happened, and however often: it is alive.
+        crate::service::feed_watchdog();
         match supervisor.wait(watchdog.map_or(TICK, |limit| limit / 3))? {
             Happened::Stop => {
                 events.emit(
@@ -79,7 +81,7 @@ pub fn main(config: &Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
                 );
                 return Ok(());
             }
-            Happened::Nothing => crate::service::feed_watchdog(),
+            Happened::Nothing => {}
             Happened::Ended(ended) => {
                 for end in ended {
                     if end.reason.is_unwalled() {

@@ -24,7 +24,9 @@ pub fn ready(status: &str) {
 
 /// [`ready`] for a process without a runtime; the time that the watchdog gives it, for [`feed_watchdog`].
 pub fn ready_without_runtime(status: &str) -> Option<Duration> {
-    let _ = sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(status)]);
+    if let Err(error) = sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(status)]) {
+        eprintln!("the service manager cannot be told that the process is ready: {error}");
+    }
     sd_notify::watchdog_enabled()
 }
 

@@ -65,8 +65,12 @@ pub(super) async fn observe(
         _ => String::new(),
     };
     // Out of time it has no sets, and what he who sealed it says is still to be known.
-    let voucher = voucher(message, &author, trusted)
-        .filter(|_| matches!(result, ChainResult::Pass | ChainResult::Temporary));
+    let voucher = voucher(message, &author, trusted).filter(|_| match result {
+        ChainResult::Pass => true,
+        // A forger's own name server could be silent for as long as it takes.
+        ChainResult::Temporary => only_trusted_keys(message, trusted),
+        ChainResult::None | ChainResult::Fail => false,
+    });
     let sealer = message
         .as_headers
         .last()
@@ -167,7 +171,7 @@ fn unusable(message: &AuthenticatedMessage<'_>) -> Option<&'static str> {
 fn voucher(message: &AuthenticatedMessage<'_>, author: &str, trusted: &[String]) -> Option<String> {
     for (seal, results) in message.as_headers.iter().zip(&message.aar_headers).rev() {
         let domain = &seal.header.d;
-        if !trusted.iter().any(|name| name.eq_ignore_ascii_case(domain)) {
+        if !is_trusted(trusted, domain) {
             return None;
         }
         let said = Said::read(results.value, author);
@@ -179,6 +183,21 @@ fn voucher(message: &AuthenticatedMessage<'_>, author: &str, trusted: &[String])
         }
     }
     None
+}
+
+fn is_trusted(trusted: &[String], domain: &str) -> bool {
+    trusted.iter().any(|name| name.eq_ignore_ascii_case(domain))
+}
+
+/// Whether every key that the chain is verified by is a trusted sealer's: those of all seals, and of the last signature.
+fn only_trusted_keys(message: &AuthenticatedMessage<'_>, trusted: &[String]) -> bool {
+    let signature = message.ams_headers.last();
+    let seals = message.as_headers.iter().map(|seal| &seal.header.d);
+    let mut all = signature
+        .map(|signature| &signature.header.d)
+        .into_iter()
+        .chain(seals);
+    all.all(|domain| is_trusted(trusted, domain))
 }
 
 /// What an ARC-Authentication-Results field says, as far as it counts here.

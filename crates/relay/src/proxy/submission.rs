@@ -9,6 +9,7 @@
 use std::fs::File;
 use std::io;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use super::link::{Hop, Link};
 use super::{PACKET, Question};
+use crate::handover::ROOM;
 
 /// The internal node waits longer for a command; so a client may take his time over a message.
 const IDLE: Duration = Duration::from_secs(100);
@@ -216,27 +218,32 @@ impl Inside {
     }
 
     async fn message(&mut self, message: OwnedFd, size: u64, largest: u64) -> Result<Reply, String> {
-        let length = memfd::verify(&message, largest).map_err(|error| error.to_string())?;
-        if length != size {
+        // As in the handover to the queue, the message ends with the memory.
+        let end = memfd::verify(&message, largest.saturating_add(ROOM as u64))
+            .map_err(|error| error.to_string())?;
+        let Some(begin) = end.checked_sub(size).filter(|_| size <= largest) else {
             return Err("the message is not of the size that smtpd says".into());
-        }
+        };
         self.open = false;
-        match tokio::time::timeout(MESSAGE, self.content(&File::from(message), length)).await {
+        match tokio::time::timeout(MESSAGE, self.content(&File::from(message), begin..end)).await {
             Ok(result) => result,
             Err(_) => Err(format!("no answer to a message in {} s", MESSAGE.as_secs())),
         }
     }
 
-    async fn content(&mut self, message: &File, length: u64) -> Result<Reply, String> {
+    async fn content(&mut self, message: &File, octets: Range<u64>) -> Result<Reply, String> {
         let reply = self.command("DATA").await?;
+        if reply.is_positive() {
+            return Err(format!("DATA was answered with {reply}"));
+        }
         if !reply.is_intermediate() {
             return Ok(reply);
         }
         let mut stuffer = Stuffer::default();
         let mut piece = vec![0; PIECE];
-        let mut at = 0;
-        while at < length {
-            let wanted = usize::try_from(length - at).unwrap_or(PIECE).min(PIECE);
+        let mut at = octets.start;
+        while at < octets.end {
+            let wanted = usize::try_from(octets.end - at).unwrap_or(PIECE).min(PIECE);
             message
                 .read_exact_at(&mut piece[..wanted], at)
                 .map_err(|error| error.to_string())?;

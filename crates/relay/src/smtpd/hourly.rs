@@ -101,6 +101,8 @@ enum Sender {
     Proven(String),
     /// Of this client alone, so that a forger uses up nobody's allowance.
     Claimed(String, IpAddr),
+    /// Who logged in, whatever he writes in the envelope.
+    User(String),
 }
 
 /// All counts of one process.
@@ -213,6 +215,21 @@ impl Hourly {
         Ok(())
     }
 
+    fn of_user(&mut self, user: &str, count: bool, now: Instant) -> Result<(), Exceeded> {
+        let (sender, per_hour) = (Sender::User(user.to_lowercase()), self.limits.sender);
+        if let Some(wait) = self.senders.wait(&sender, per_hour, now) {
+            return Err(Exceeded {
+                limit: Limit::Sender,
+                per_hour,
+                wait,
+            });
+        }
+        if count {
+            self.senders.count(&sender, now);
+        }
+        Ok(())
+    }
+
     fn may_go_to(&mut self, who: Who<'_>, recipient: &str, now: Instant) -> Result<(), Exceeded> {
         // Where strangers fill a mailbox's hour, those who are known still get through.
         let claims = self.histories.may_have(who, now);
@@ -298,6 +315,9 @@ impl Histories {
 impl Connection {
     /// At MAIL.
     pub(super) async fn within_limits(&self) -> Result<(), Denial> {
+        if let Some(user) = &self.user {
+            return self.of_user(user, false);
+        }
         self.counted(Hourly::may_begin)?;
         self.within_remembered(false).await
     }
@@ -309,8 +329,16 @@ impl Connection {
 
     /// At the end of the message, before it is looked at.
     pub(super) async fn count_message(&self) -> Result<(), Denial> {
+        if let Some(user) = &self.user {
+            return self.of_user(user, true);
+        }
         self.counted(Hourly::begin)?;
         self.within_remembered(true).await
+    }
+
+    /// Who logged in at a door for strangers has a sender's limit, and nothing to do with what else comes from his address.
+    fn of_user(&self, user: &str, count: bool) -> Result<(), Denial> {
+        self.counted(|hourly, _, now| hourly.of_user(user, count, now))
     }
 
     /// The count of the address that outlives this process and that gateways may share.

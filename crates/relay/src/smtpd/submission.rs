@@ -172,12 +172,19 @@ impl Connection {
         inward.word(answer)
     }
 
-    /// A user's message is looked into for viruses; where it comes from, his login says.
+    /// A user's message is looked into like others for structure, attachments and viruses; where it comes from, his login says.
     pub(super) async fn judged_submission(&self, octets: &[u8]) -> (Vec<Finding>, Verdict) {
-        let facts = self.facts("", octets);
-        let findings = self.server.tools.run_one(CheckName::Virus, facts).await;
-        self.tell_findings(&findings);
-        let verdict = judge(&self.server.policy(false), "", &findings);
+        let mut findings = Vec::new();
+        let mut verdict = Verdict::Accept;
+        for check in [CheckName::Content, CheckName::Virus] {
+            let found = self.server.tools.run_one(check, self.facts("", octets)).await;
+            self.tell_findings(&found);
+            findings.extend(found);
+            verdict = judge(&self.server.policy(false), "", &findings);
+            if verdict.refusal().is_some() {
+                break;
+            }
+        }
         (findings, verdict)
     }
 

@@ -25,7 +25,7 @@ runtime-directory = "run"
 [resolver]
 address = "127.0.0.1:9"
 [limits]
-max-message-size = 100000
+max-message-size = 800000
 message-memory = 2000000
 [instance.dmz]
 listen = ["127.0.0.1:{dmz}"]
@@ -63,7 +63,7 @@ runtime-directory = "run"
 [resolver]
 address = "127.0.0.1:9"
 [limits]
-max-message-size = 100000
+max-message-size = 800000
 message-memory = 2000000
 messages-per-hour = 50
 greeting-delay = 0
