@@ -252,9 +252,9 @@ async fn a_message_that_wants_too_much_memory_ends_its_worker() {
 /// So that a message can keep a worker busy.
 const BOUNDLESS: &str = "max-ratio = 1000000\nmax-unpacked-size = 1099511627776";
 
-/// Four GiB of zeros, in less than five MiB.
+/// Twenty GiB of zeros, in thirty MiB: seconds, for the fastest worker.
 fn endless() -> Vec<u8> {
-    gzip_message(&gzip(&vec![0; 4 << 20]).repeat(1024))
+    gzip_message(&gzip(&vec![0; 4 << 20]).repeat(5120))
 }
 
 fn gzip(content: &[u8]) -> Vec<u8> {
