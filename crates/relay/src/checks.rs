@@ -184,7 +184,7 @@ pub const CHECKS: &[Check] = &[
     Check {
         name: CheckName::DnsLists,
         phase: Phase::Client,
-        limit: seconds::<6>,
+        limit: seconds::<10>,
         see: lists::see,
     },
     Check {

@@ -32,6 +32,10 @@ pub const MAX_PACKET: usize = fd::MAX_PACKET;
 /// fields, so that the message is not copied to put them there.
 pub const ROOM: usize = 64 * 1024;
 
+/// Octets that our own nodes may put in front of a message on its way through them: what one has taken within its limits is
+/// not too large for the next.
+pub const FIELDS: u64 = 256 * 1024;
+
 /// Wait between two tries to connect to a queue that is busy accepting.
 const BACKLOG_PAUSE: Duration = Duration::from_millis(5);
 

@@ -10,6 +10,7 @@ pub mod config;
 pub mod deliver;
 pub mod dkim;
 pub mod dsn;
+pub mod durable;
 pub mod events;
 pub mod handover;
 pub mod metrics;

@@ -26,6 +26,7 @@ use tokio::sync::Semaphore;
 use crate::checks::recipient::{Existence, VerifyError};
 use crate::config::Config;
 use crate::events::Events;
+use crate::handover::FIELDS;
 use crate::reputation::valkey::Valkey;
 pub use link::ask_lmtp;
 use link::{Hop, Link};
@@ -41,8 +42,6 @@ const AT_A_TIME: usize = 32;
 const CLIENTS: usize = 512;
 /// Of them submissions, each with a connection of its own to the next hop.
 pub const SUBMISSIONS: usize = 256;
-/// Octets that smtpd may put in front of a message.
-const FIELDS: u64 = 256 * 1024;
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

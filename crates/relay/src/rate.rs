@@ -112,18 +112,13 @@ impl Rate {
         }
     }
 
-    /// How long until `peer` may begin another message; nothing where it may now.
-    pub fn wait(&mut self, peer: IpAddr, now: Instant) -> Option<Duration> {
-        self.clients.wait(&client(peer), self.limit, now)
-    }
-
     /// Counts a message of `peer`; false where it is one too many, and then it is not counted.
     pub fn take(&mut self, peer: IpAddr, now: Instant) -> bool {
         let key = client(peer);
         if self.limit == 0 {
             return true;
         }
-        if self.wait(peer, now).is_some() {
+        if self.clients.wait(&key, self.limit, now).is_some() {
             return false;
         }
         self.clients.count(&key, now);

@@ -27,6 +27,7 @@ use postern_sandbox::{Inherited, Policy, fd, memfd, seqpacket};
 
 use crate::config::Config;
 use crate::events::Events;
+use crate::handover::FIELDS;
 use config::Content;
 pub use message::examine;
 pub use report::{Report, Seen};
@@ -58,7 +59,7 @@ pub fn main(config: &Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
         .with_context(|| format!("no socket named {DESCRIPTOR:?} was passed; start the process by its socket unit, or use `run`"))?
         .fd;
     seqpacket::let_accept_wait(&socket).context("the passed socket cannot be used")?;
-    let largest = config.limits.max_message_size;
+    let largest = config.limits.max_message_size.saturating_add(FIELDS);
     let supervisor =
         Supervisor::enforce(Policy::scan(), content.memory(largest)).context("the sandbox does not stand")?;
     let start = || supervisor.start(|| work(&socket, content, largest));

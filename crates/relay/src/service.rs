@@ -9,8 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 ///
 /// The watchdog is fed by a task of the runtime that serves: a runtime that is stuck does not feed it.
 pub fn ready(status: &str) {
-    // Without a service manager there is nobody to tell, which is no error.
-    let _ = sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(status)]);
+    tell_ready(status);
     if let Some(limit) = sd_notify::watchdog_enabled() {
         tokio::spawn(async move {
             let mut tick = tokio::time::interval((limit / 3).max(Duration::from_millis(100)));
@@ -24,10 +23,16 @@ pub fn ready(status: &str) {
 
 /// [`ready`] for a process without a runtime; the time that the watchdog gives it, for [`feed_watchdog`].
 pub fn ready_without_runtime(status: &str) -> Option<Duration> {
+    tell_ready(status);
+    sd_notify::watchdog_enabled()
+}
+
+/// Without a service manager there is nobody to tell, which is no error. One that hears nothing ends the process after a while,
+/// and its journal should say why.
+fn tell_ready(status: &str) {
     if let Err(error) = sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(status)]) {
         eprintln!("the service manager cannot be told that the process is ready: {error}");
     }
-    sd_notify::watchdog_enabled()
 }
 
 /// Says that the process is alive.

@@ -168,7 +168,7 @@ impl Lists {
             .lists
             .iter()
             .filter(|list| list.works[family].load(Ordering::Relaxed));
-        let asked = working.map(|list| async move { (&list.config, list.ask(&self.dns, peer).await) });
+        let asked = working.map(|list| async move { (&list.config, list.look(&self.dns, peer).await) });
         let mut listing = Listing::default();
         for (list, answer) in join(asked.collect()).await {
             let code = match answer {
@@ -198,6 +198,21 @@ impl Lists {
 }
 
 impl List {
+    /// Where mail would be refused, the list must keep the other half of its promise at this moment too: between two trials it
+    /// may have begun to list everybody.
+    async fn look(&self, dns: &Dns, peer: IpAddr) -> Answer {
+        let answer = self.ask(dns, peer).await;
+        if self.config.action != ListAction::Reject || !matches!(answer, Answer::Yes(_)) {
+            return answer;
+        }
+        let unlisted = if peer.is_ipv4() { UNLISTED } else { UNLISTED6 };
+        match self.ask(dns, unlisted).await {
+            Answer::No => answer,
+            Answer::Yes(_) => Answer::Silent(format!("it lists {unlisted}, and so perhaps everybody")),
+            silent @ Answer::Silent(_) => silent,
+        }
+    }
+
     async fn ask(&self, dns: &Dns, address: IpAddr) -> Answer {
         let Ok(name) = Name::from_ascii(format!("{}.{}.", reversed(address), self.config.zone)) else {
             return Answer::Silent("its name is too long".to_owned());
@@ -371,6 +386,28 @@ mod tests {
         assert_eq!(zones_that_list("192.0.2.1", &zones, dns).await, zones);
         assert_eq!(zones_that_list("2001:db8::1", &zones, dns).await, ["new.example"]);
         assert!(zones_that_list("192.0.2.2", &zones, dns).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_list_that_begins_to_list_everybody_refuses_nobody() {
+        let config = DnsList {
+            zone: "old.example".to_owned(),
+            action: ListAction::Reject,
+            weight: None,
+            codes: vec![Network::try_from("127.0.0.0/8".to_owned()).unwrap()],
+        };
+        let good = listing(&["2.0.0.127.old.example.", "1.2.0.192.old.example."]);
+        let mut lists = Lists::new(&[config], good);
+        lists.try_at_start(&Events::to("test", std::io::sink())).await;
+        let peer = "192.0.2.1".parse().unwrap();
+        assert_eq!(lists.look(peer).await.hits.len(), 1);
+        lists.dns = listing(&[
+            "2.0.0.127.old.example.",
+            "1.0.0.127.old.example.",
+            "1.2.0.192.old.example.",
+        ]);
+        let seen = lists.look(peer).await;
+        assert!(seen.hits.is_empty() && seen.silent.len() == 1, "{seen:?}");
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! The DKIM keys: made on the node at the first start, kept as PKCS#8 PEM in files that only the queue reads. The
 //! private halves never leave the node; the public halves are told as DNS records (RFC 6376 3.6.1, RFC 8463 4.2).
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
@@ -14,6 +13,7 @@ use mail_auth::common::crypto::{DkimKey, Ed25519Key, RsaKey};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
+use crate::durable;
 use crate::queue::config::Dkim;
 
 /// What is wrong with the keys.
@@ -180,20 +180,7 @@ fn write(directory: &Path, path: &Path, octets: &[u8]) -> io::Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(directory)?;
-    let draft = path.with_extension("new");
-    match std::fs::remove_file(&draft) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&draft)?;
-    file.write_all(octets)?;
-    file.sync_all()?;
-    std::fs::rename(&draft, path)?;
-    File::open(directory)?.sync_all()
+    durable::replace(path, octets)
 }
 
 fn pem(der: &[u8]) -> Vec<u8> {

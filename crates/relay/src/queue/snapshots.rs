@@ -5,7 +5,7 @@
 //! is damaged is set aside and said, and the instance begins empty.
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ use postern_sandbox::memfd;
 use tokio::sync::Mutex;
 
 use super::provenance::Provenance;
+use crate::durable;
 use crate::events::Events;
 use crate::handover::kept::Answer;
 use crate::handover::{Asked, Connection};
@@ -76,7 +77,7 @@ impl Snapshots {
     fn keep(&self, instance: Provenance, memory: OwnedFd) -> Answer {
         let written = memfd::read(memory, MAX_OCTETS).and_then(|octets| {
             verify(&octets).map_err(io::Error::other)?;
-            self.write(instance, &octets)
+            durable::replace(&self.path(instance), &octets)
         });
         match written {
             Ok(()) => Answer::Kept,
@@ -86,15 +87,6 @@ impl Snapshots {
                 Answer::Failed(text)
             }
         }
-    }
-
-    fn write(&self, instance: Provenance, octets: &[u8]) -> io::Result<()> {
-        let new = self.directory.join(format!("{instance}.new"));
-        let mut file = File::create(&new)?;
-        file.write_all(octets)?;
-        file.sync_all()?;
-        std::fs::rename(&new, self.path(instance))?;
-        File::open(&self.directory)?.sync_all()
     }
 
     fn recall(&self, instance: Provenance) -> (Answer, Option<OwnedFd>) {

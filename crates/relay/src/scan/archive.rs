@@ -1,17 +1,20 @@
 //! Archives: each file's name, and what it is by its content, within bounds on number, size, ratio and nesting.
 //!
-//! What declares its size is not believed: everything is unpacked and counted, and thrown away, but for archives and messages
-//! inside, which are looked into in turn.
+//! What declares its size is not believed: everything is unpacked and counted, and archives and messages inside are looked
+//! into in turn.
 
 use std::io::{Cursor, Read};
 
-use super::kinds::{self, Archive, HEAD};
+use super::kinds::Archive;
 use super::message::Scan;
 use super::names;
 use super::report::{Step, beyond, denied, unreadable};
 
 /// Below this the ratio says nothing: a page of blanks packs a thousandfold.
 const RATIO_FROM: u64 = 8 << 20;
+
+/// Octets unpacked at a time; the bounds are looked at after each.
+const CHUNK: usize = 64 << 10;
 
 impl Scan<'_> {
     pub(super) fn archive(
@@ -122,8 +125,8 @@ impl Scan<'_> {
     /// Unpacks one file of `packed` octets, counts it, and looks at it.
     fn file(&mut self, name: &str, mut file: impl Read, packed: u64, at: &Place<'_>) -> Step {
         let mut kept = Vec::new();
-        let mut chunk = vec![0; HEAD];
-        let (mut size, mut whole) = (0_u64, true);
+        let mut chunk = vec![0; CHUNK];
+        let mut size = 0_u64;
         loop {
             let length = match file.read(&mut chunk) {
                 Ok(0) => break,
@@ -139,12 +142,8 @@ impl Scan<'_> {
                     self.policy.max_ratio
                 )));
             }
-            if kept.len() >= HEAD && whole {
-                whole = kinds::archive(&kept, name).is_some() || names::ending(name) == "eml";
-            }
-            if whole || kept.len() < HEAD {
-                kept.extend_from_slice(&chunk[..length]);
-            }
+            // What it is may stand at its end.
+            kept.extend_from_slice(&chunk[..length]);
         }
         self.content(name, &kept, at.nesting, at.depth)
     }

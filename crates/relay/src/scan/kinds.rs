@@ -1,8 +1,5 @@
 //! What a file is, by its content.
 
-/// Octets from a file's beginning that suffice to tell; the mark of an ISO 9660 image is the farthest in.
-pub(super) const HEAD: usize = 64 * 1024;
-
 /// Archives that are looked into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Archive {

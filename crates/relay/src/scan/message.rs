@@ -119,9 +119,8 @@ impl Scan<'_> {
                 }
                 Some(Delimiter::Close(level)) => {
                     depth = open[level].depth.saturating_sub(1);
-                    open.truncate(level);
-                    // What stands behind it is shown by nobody, up to the next delimiter of a multipart around it.
-                    (_, delimiter) = self.body(&mut lines, &open);
+                    let closed: Vec<Open> = open.drain(level..).collect();
+                    delimiter = self.epilogue(&mut lines, &open, &closed)?;
                     if delimiter.is_none() {
                         return Ok(());
                     }
@@ -227,6 +226,22 @@ impl Scan<'_> {
                 return (start, Some(delimiter));
             }
         }
+    }
+
+    /// What stands behind the end of a multipart is shown by nobody, up to the next delimiter of one around it: unless a program
+    /// does not see that end.
+    fn epilogue(&mut self, lines: &mut Lines<'_>, open: &[Open], closed: &[Open]) -> Step<Option<Delimiter>> {
+        while let Some(line) = lines.next() {
+            if let Some(delimiter) = self.delimiter(line, open) {
+                return Ok(Some(delimiter));
+            }
+            match self.delimiter(line, closed) {
+                Some(Delimiter::Next(_)) => return Err(ambiguous("a multipart goes on behind its end")),
+                Some(Delimiter::Close(_)) => self.report.odd("a multipart ends twice"),
+                None => {}
+            }
+        }
+        Ok(None)
     }
 
     fn delimiter(&mut self, line: &[u8], open: &[Open]) -> Option<Delimiter> {

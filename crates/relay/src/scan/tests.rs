@@ -223,6 +223,15 @@ fn what_programs_read_differently_is_refused_or_marked() {
     }
     let shared = "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n";
     assert_eq!(word(&shared.repeat(2)), "ambiguous");
+    let closed = |rest: &str| {
+        word(&typed(
+            "Content-Type: multipart/mixed; boundary=b",
+            &format!("--b\r\n\r\nx\r\n--b--\r\n{rest}"),
+        ))
+    };
+    assert_eq!(closed("an epilogue\r\n"), "clean");
+    assert_eq!(closed("--b\r\n\r\nx\r\n--b--\r\n"), "ambiguous");
+    assert_eq!(closed("--b--\r\n"), "odd");
     assert_eq!(
         word(&typed("Content-Type: message/partial; id=a; number=1", "x")),
         "denied"
@@ -323,6 +332,11 @@ fn archives_are_looked_into() {
             "a.gif",
             &[&b"GIF89a"[..], &zipped(&[("b.exe", b"x")])].concat()
         )),
+        "denied"
+    );
+    let far = [vec![b'x'; 128 << 10], zipped(&[("b.jpg", ELF)])].concat();
+    assert_eq!(
+        word(&attached("a.zip", &zipped(&[("photo.jpg", &far)]))),
         "denied"
     );
     clean(&attached(

@@ -28,6 +28,7 @@ use super::submission::Inward;
 use super::{Purpose, Server};
 use crate::checks::scanner::Stream;
 use crate::config::{Authentication, InboundTls, Submission};
+use crate::handover::FIELDS;
 
 const COMMAND_BUFFER: usize = 4 * 1024;
 const MESSAGE_BUFFER: usize = 64 * 1024;
@@ -40,8 +41,6 @@ const PACE: u64 = 512;
 const PART: u64 = 16;
 /// How many times `command-timeout` a stranger may talk without a message.
 const TALK: u64 = 12;
-/// What the nodes before this one may have put in front of a message that they took within the same limits.
-const FIELDS_OF_NODES: u64 = 256 * 1024;
 /// Received fields likewise.
 const HOPS_OF_NODES: u32 = 10;
 
@@ -492,8 +491,8 @@ fn session_config(server: &Server, purpose: Purpose) -> SessionConfig {
 /// What one of our nodes has taken, the next one takes too, with the fields that were put in front on the way: a refusal
 /// now would come after the 250.
 fn allow_for_nodes(limits: &mut Limits) {
-    limits.message_size = limits.message_size.saturating_add(FIELDS_OF_NODES);
-    limits.header_size = limits.header_size.saturating_add(FIELDS_OF_NODES);
+    limits.message_size = limits.message_size.saturating_add(FIELDS);
+    limits.header_size = limits.header_size.saturating_add(FIELDS);
     limits.hops = limits.hops.saturating_add(HOPS_OF_NODES);
 }
 

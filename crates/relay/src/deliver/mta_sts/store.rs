@@ -1,14 +1,13 @@
 //! Policies kept over restarts: one small JSON file, replaced as a whole, so that it is always the old one or the new one.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use super::policy::Policy;
+use crate::durable;
 
 /// Domains whose policies are kept; beyond that those go that run out first.
 const MAX_POLICIES: usize = 4096;
@@ -110,15 +109,7 @@ impl Store {
     fn write(&self) -> Result<(), StoreError> {
         let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let octets = serde_json::to_vec(&*self.policies()).map_err(|error| self.error(&error))?;
-        let new = self.directory.join("policies.new");
-        let write = || {
-            let mut file = File::create(&new)?;
-            file.write_all(&octets)?;
-            file.sync_all()?;
-            std::fs::rename(&new, self.directory.join(NAME))?;
-            File::open(&self.directory)?.sync_all()
-        };
-        write().map_err(|error: std::io::Error| self.error(&error))
+        durable::replace(&self.directory.join(NAME), &octets).map_err(|error| self.error(&error))
     }
 
     fn error(&self, reason: &dyn std::fmt::Display) -> StoreError {

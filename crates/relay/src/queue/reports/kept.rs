@@ -5,14 +5,13 @@
 //! many addresses, fills his rows and no disk.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mail_auth::report::{PolicyPublished, Record};
 use serde::{Deserialize, Serialize};
 
+use crate::durable;
 use crate::reports::{BATCH, Batch, Seen};
 
 /// Domains reported on in one period.
@@ -182,15 +181,7 @@ impl Kept {
             }
             serde_json::to_vec(&*state).map_err(|reason| error(&reason))?
         };
-        let new = self.directory.join("dmarc.new");
-        let write = || {
-            let mut file = File::create(&new)?;
-            file.write_all(&octets)?;
-            file.sync_all()?;
-            std::fs::rename(&new, self.directory.join(NAME))?;
-            File::open(&self.directory)?.sync_all()
-        };
-        write().map_err(|reason: std::io::Error| {
+        durable::replace(&self.directory.join(NAME), &octets).map_err(|reason| {
             self.state().changed = true;
             error(&reason)
         })
