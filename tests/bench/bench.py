@@ -11,6 +11,7 @@
   idle     memory of 10,000 idle connections, and of each process
   large    memory that one message of 50 MiB takes
   queued   a million waiting messages
+  urgent   a password reset behind 100,000 newsletters
 
 Peers take turns in the same run, on the same disk, with the same source and sink; each is configured in peers.py, filters.py
 or scanners.py. A target that is missed fails nothing: it is printed, and docs/performance.md says what bounds it.
@@ -34,6 +35,7 @@ import queued
 import relaying
 import report
 import scanning
+import urgent
 import world
 from load import Sink
 
@@ -70,6 +72,7 @@ LINES = {
     "idle": memory.idle,
     "large": memory.large,
     "queued": queued.line,
+    "urgent": urgent.line,
 }
 
 

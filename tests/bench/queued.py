@@ -24,22 +24,24 @@ from peers import PLAIN, RELAY_TOML
 DOMAIN = "example.org"
 MESSAGES = 1_000_000
 SEGMENT = 64 << 20
-BODY = b"Subject: waits\r\n\r\n" + b"x" * 1000 + b"\r\n"
+BODY = b"Subject: waits\r\n\r\n" + (b"x" * 98 + b"\r\n") * 10
 
 
-def record(salt, number, now):
-    """A message record as crates/relay/src/spool/record.rs has it."""
-    waits = {"due": {"at": now + 12 * 3600 * 1000, "attempts": 1, "reply": "451 4.4.1 cannot connect"}}
+def record(salt, number, now, newsletter):
+    """A message record as crates/relay/src/spool/record.rs has it: due in twelve hours, or a newsletter that is due."""
+    at = now if newsletter else now + 12 * 3600 * 1000
+    waits = {"due": {"at": at, "attempts": 1, "reply": "451 4.4.1 cannot connect"}}
     envelope = {"trace": f"{number:016x}", "reverse_path": f"sender{number}@example.net", "peer": "192.0.2.1",
                 "recipients": [{"address": f"user{number}@{DOMAIN}"}], "helo": "client.example",
                 "return_path_proven": True, "size": len(BODY)}
-    meta = json.dumps({"envelope": envelope, "provenance": "public", "arrived": now, "statuses": [waits]}).encode()
+    meta = json.dumps({"envelope": envelope, "provenance": "public", "arrived": now, "statuses": [waits],
+                       "bulk": newsletter}).encode()
     header = struct.pack("<QBxxxIQQ", salt, 1, len(meta), len(BODY), now * 1000 - 10_000_000 + number)
     header += struct.pack("<I", zlib.crc32(header))
     return header + meta + BODY + struct.pack("<II", zlib.crc32(meta), zlib.crc32(BODY))
 
 
-def fill(spool, messages):
+def fill(spool, messages, newsletter=False):
     """Writes the segments; returns their octets."""
     spool.mkdir(parents=True)
     now, segment, size, total, out = int(time.time() * 1000), 0, SEGMENT, 0, None
@@ -47,7 +49,7 @@ def fill(spool, messages):
         if size >= SEGMENT:
             segment, salt, size = segment + 1, int.from_bytes(os.urandom(8)), 0
             out = open(spool / f"{segment:016x}-{salt:016x}.segment", "wb")
-        octets = record(salt, number, now)
+        octets = record(salt, number, now, newsletter)
         out.write(octets)
         size, total = size + len(octets), total + len(octets)
     if out:
@@ -57,7 +59,7 @@ def fill(spool, messages):
 
 @contextlib.contextmanager
 def running(directory, relay, sink):
-    """A relay on `directory`; yields its port, its log and the queue's process id."""
+    """A relay on `directory` with a next hop on port `sink`; yields its port, its log and the queue's process id."""
     nobody, port, log = pwd.getpwnam("nobody"), free_port(), directory / "log"
     config = RELAY_TOML.format(port=port, sink=sink, domain=DOMAIN, **PLAIN)
     (directory / "relay.toml").write_text(config.replace("retry = [60]", "retry = [86400]"))
