@@ -64,7 +64,7 @@ use crate::reply::{Parser, Reply};
 use login::Saying;
 use transaction::{Bdat, Form, Transaction};
 
-pub use extensions::Extensions;
+pub use extensions::{Extensions, Limits};
 pub use login::{BadLogin, Login};
 pub use transaction::{mail_line, rcpt_line};
 pub use types::{Config, Dialect, Envelope, Failure, Outcome, Recipient, Tls};

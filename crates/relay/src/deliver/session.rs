@@ -324,6 +324,11 @@ impl Connection {
         said.is_err() && self.received.is_empty()
     }
 
+    /// Messages that the host takes in a session, where it says so.
+    pub fn takes_messages(&self) -> Option<u32> {
+        self.session.extensions().limits.mails
+    }
+
     /// Says goodbye, in its own time.
     pub fn end(self) {
         tokio::spawn(tokio::time::timeout(GOODBYE, goodbye(self)));

@@ -79,7 +79,8 @@ impl Shelf {
 
     /// Keeps a session for the next message, unless it has carried enough.
     pub fn put(&self, destination: &Destination, kept: Kept) {
-        if kept.messages >= MESSAGES {
+        let takes = kept.connection.takes_messages().unwrap_or(MESSAGES);
+        if kept.messages >= takes.min(MESSAGES) {
             return kept.connection.end();
         }
         self.lock().entry(destination.clone()).or_default().push(kept);

@@ -254,6 +254,9 @@ impl Worker {
     ) -> Finished {
         let now = unix_millis(SystemTime::now());
         let unreachable = attempt.is_unreachable();
+        // What was one too many goes at once in a transaction of its own, as long as each transaction settles something.
+        let settled = |outcome: &Outcome| !matches!(outcome, Outcome::Transient(_));
+        let in_turn = attempt.outcomes.iter().any(settled);
         let mut news = Vec::new();
         let mut reported = Vec::new();
         for ((index, attempts), outcome) in job.recipients.iter().zip(&attempt.outcomes) {
@@ -263,6 +266,15 @@ impl Worker {
             let (status, expired) = match outcome {
                 Outcome::Delivered(_) => (Status::Delivered, false),
                 Outcome::Permanent(_) => (Status::Failed, false),
+                Outcome::Transient(reply) if in_turn && outcome.is_one_too_many() => {
+                    let status = Status::Due {
+                        at: now,
+                        attempts: *attempts,
+                        reply: reply.to_string().into(),
+                        warned: false,
+                    };
+                    (status, false)
+                }
                 Outcome::Transient(reply) => {
                     // All its mail waits for the destination alike; but what only this message meets, it meets less often.
                     let step = if unreachable {

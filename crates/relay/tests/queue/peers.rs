@@ -207,6 +207,26 @@ async fn a_message_that_the_next_host_cannot_carry_goes_back_with_the_reason() {
 }
 
 #[tokio::test]
+async fn recipients_that_were_too_many_at_a_time_go_at_once_in_the_next_transaction() {
+    let (directory, sink) = (tempfile::tempdir().unwrap(), Sink::with_dsn());
+    let postfix = Postfix::with_options(&sink, &[vec!["smtpd_recipient_limit=2".to_owned()]], |_| ());
+    // What waits for another attempt waits a day.
+    let config = to(([127, 0, 0, 1], postfix.ports[0]).into()).replace("retry = [1]", "retry = [86400]");
+    let queue = Queue::start(directory.path(), &config);
+    let users: Vec<String> = (0..5).map(|n| format!("user{n}@far.example")).collect();
+    let users: Vec<&str> = users.iter().map(String::as_str).collect();
+    hand_over(&queue.client("inside"), &from_us(&users, PLAIN), PLAIN)
+        .await
+        .unwrap();
+    let taken = sink.wait("all recipients", |taken| taken.len() == 5);
+    let mut to: Vec<&str> = taken.iter().map(|one| one.to.as_str()).collect();
+    to.sort_unstable();
+    assert_eq!(to, users);
+    queue.stop();
+    assert_eq!(postfix.counted("mail"), 3);
+}
+
+#[tokio::test]
 async fn what_the_sender_asked_of_notifications_goes_on_through_postfix() {
     let (directory, sink) = (tempfile::tempdir().unwrap(), Sink::with_dsn());
     let postfix = Postfix::start(&sink, &[""]);

@@ -1,6 +1,8 @@
 //! What a server offers with EHLO (RFC 5321 section 4.1.1.1), and whether a message can go that way.
 
-use super::{Dialect, Envelope};
+use std::collections::HashSet;
+
+use super::{Dialect, Envelope, Recipient};
 use crate::replies;
 use crate::reply::Reply;
 
@@ -35,6 +37,60 @@ pub struct Extensions {
     pub auth_plain: bool,
     /// AUTH, with LOGIN.
     pub auth_login: bool,
+    /// LIMITS.
+    pub limits: Limits,
+}
+
+/// What a server takes at most, where it says so (RFC 9422).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// MAILMAX: MAIL commands in a session.
+    pub mails: Option<u32>,
+    /// RCPTMAX: RCPT commands in a transaction.
+    pub recipients: Option<u32>,
+    /// RCPTDOMAINMAX: different domains of them.
+    pub domains: Option<u32>,
+}
+
+impl Limits {
+    /// One parameter of LIMITS. What is unknown or malformed says nothing (RFC 9422 section 4).
+    fn read(&mut self, parameter: &str) {
+        let Some((name, value)) = parameter.split_once('=') else {
+            return;
+        };
+        let well_formed = (1..=6).contains(&value.len())
+            && value.bytes().all(|octet| octet.is_ascii_digit())
+            && !value.starts_with('0');
+        let value = value.parse().ok().filter(|_| well_formed);
+        match name.to_ascii_uppercase().as_str() {
+            "MAILMAX" => self.mails = value,
+            "RCPTMAX" => self.recipients = value,
+            "RCPTDOMAINMAX" => self.domains = value,
+            _ => {}
+        }
+    }
+
+    /// Which of `recipients`, in their order, may share a transaction.
+    pub(super) fn admit(&self, recipients: &[Recipient]) -> Vec<bool> {
+        let fits = |limit: Option<u32>, count: usize| limit.is_none_or(|limit| count <= limit as usize);
+        let (mut taken, mut domains) = (0, HashSet::new());
+        recipients
+            .iter()
+            .map(|recipient| {
+                let domain = recipient
+                    .path
+                    .domain()
+                    .map(|domain| domain.as_str().to_ascii_lowercase());
+                let more = usize::from(!domains.contains(&domain));
+                let admitted = fits(self.recipients, taken + 1) && fits(self.domains, domains.len() + more);
+                if admitted {
+                    taken += 1;
+                    domains.insert(domain);
+                }
+                admitted
+            })
+            .collect()
+    }
 }
 
 impl Extensions {
@@ -62,6 +118,7 @@ impl Extensions {
                     "LOGIN" => extensions.auth_login = true,
                     _ => {}
                 }),
+                "LIMITS" => words.for_each(|parameter| extensions.limits.read(parameter)),
                 "ENHANCEDSTATUSCODES" => extensions.enhanced_status_codes = true,
                 _ => {}
             }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::types::counts_recipients;
 use super::{Dialect, Envelope, Extensions, Outcome, Recipient};
 use crate::bdat;
 use crate::content::ContentError;
@@ -112,11 +113,15 @@ impl Transaction {
     ) -> Self {
         let pipelined = window > envelope.recipients.len() + 1;
         let together = matches!(form, Form::Chunk(_)) && pipelined && envelope.size <= TOGETHER;
-        let outcomes = vec![None; envelope.recipients.len()];
+        let mut outcomes = vec![None; envelope.recipients.len()];
         let mut lines = VecDeque::from([(Expect::Mail, mail_line(&envelope, extensions))]);
-        for (at, recipient) in envelope.recipients.into_iter().enumerate() {
-            let line = rcpt_line(&recipient, extensions);
-            lines.push_back((Expect::Recipient(at), line));
+        let admitted = extensions.limits.admit(&envelope.recipients);
+        for (at, (recipient, admitted)) in envelope.recipients.into_iter().zip(admitted).enumerate() {
+            if admitted {
+                lines.push_back((Expect::Recipient(at), rcpt_line(&recipient, extensions)));
+            } else {
+                outcomes[at] = Some(Outcome::Transient(replies::next_hop_recipients()));
+            }
         }
         Self {
             content: if matches!(form, Form::None) {
@@ -337,11 +342,7 @@ impl Transaction {
 
 /// 552 to RCPT means too many recipients, to be tried again (RFC 5321 section 4.5.3.1.10), unless the enhanced code says otherwise.
 fn refused_recipient(reply: &Reply) -> Outcome {
-    let too_many = match reply.enhanced {
-        None => true,
-        Some(enhanced) => (enhanced.subject, enhanced.detail) == (5, 3),
-    };
-    if reply.code.value() == 552 && too_many {
+    if reply.code.value() == 552 && counts_recipients(reply) {
         return Outcome::Transient(reply.clone());
     }
     Outcome::from(reply.clone())

@@ -96,6 +96,19 @@ impl Outcome {
             Self::Delivered(reply) | Self::Transient(reply) | Self::Permanent(reply) => reply,
         }
     }
+
+    /// The recipient was one too many for the transaction; the next one may have it at once (RFC 5321 section 4.5.3.1.10).
+    pub fn is_one_too_many(&self) -> bool {
+        matches!(self, Self::Transient(reply) if matches!(reply.code.value(), 452 | 552) && counts_recipients(reply))
+    }
+}
+
+/// Whether a refusal with the code of full storage is about the number of recipients: the codes have both meanings, and the
+/// enhanced one tells them apart.
+pub(super) fn counts_recipients(reply: &Reply) -> bool {
+    reply
+        .enhanced
+        .is_none_or(|enhanced| (enhanced.subject, enhanced.detail) == (5, 3))
 }
 
 /// By the first digit of the reply; one that has no place there (3xx) is transient.

@@ -478,6 +478,15 @@ pub fn next_hop_size(limit: u64) -> Reply {
     )
 }
 
+/// Outbound: the next host says how many recipients it takes at a time, and this one is of the next lot (RFC 9422).
+pub fn next_hop_recipients() -> Reply {
+    Reply::new(
+        452,
+        (4, 5, 3),
+        "The next host takes fewer recipients at a time; this one's turn comes next",
+    )
+}
+
 /// Outbound: the content cannot be sent, since its line ends are not clean.
 pub fn unsendable(error: &str) -> Reply {
     Reply::new(554, (5, 6, 0), format!("The message cannot be sent on: {error}"))

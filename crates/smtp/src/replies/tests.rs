@@ -126,6 +126,7 @@ fn all() -> Vec<Reply> {
         next_hop_without_utf8(),
         next_hop_without_eight_bit(),
         next_hop_size(1000),
+        next_hop_recipients(),
         unsendable("the message holds a NUL octet"),
     ];
     let mut all = session;

@@ -201,6 +201,8 @@ fn keywords(config: &Config, tls: Option<&TlsInfo>) -> Vec<String> {
     .map(String::from)
     .to_vec();
     keywords.push(format!("SIZE {}", config.limits.message_size));
+    // RFC 9422.
+    keywords.push(format!("LIMITS RCPTMAX={}", config.limits.recipients));
     if tls.is_none() && config.tls != Tls::Off {
         keywords.push("STARTTLS".to_owned());
     }

@@ -193,6 +193,77 @@ fn too_many_recipients_by_552_are_tried_again() {
 }
 
 #[test]
+fn recipients_beyond_the_servers_limit_are_left_for_the_next_transaction() {
+    let limited = |limits: &str| {
+        let mut peer = Peer::ready(
+            Dialect::Smtp,
+            &format!("250-mx\r\n250-PIPELINING\r\n250 LIMITS {limits}\r\n"),
+        );
+        peer.session.deliver(envelope(&[
+            "a@one.example",
+            "b@one.example",
+            "c@two.example",
+            "d@ONE.example",
+        ]));
+        let sent = peer.says("").concat();
+        sent.lines()
+            .filter_map(|line| line.strip_prefix("RCPT TO:<"))
+            .map(|path| path[..1].to_owned())
+            .collect::<String>()
+    };
+    assert_eq!(limited("RCPTMAX=2"), "ab");
+    assert_eq!(limited("MAILMAX=9 rcptmax=3"), "abc");
+    assert_eq!(limited("RCPTDOMAINMAX=1"), "abd");
+    for nothing in [
+        "RCPTMAX",
+        "RCPTMAX=0",
+        "RCPTMAX=02",
+        "RCPTMAX=1000000",
+        "RCPTMAX=2x",
+        "OTHER=1",
+    ] {
+        assert_eq!(limited(nothing), "abcd", "{nothing}");
+    }
+    let mut peer = Peer::ready(
+        Dialect::Smtp,
+        "250-mx\r\n250-PIPELINING\r\n250 LIMITS RCPTMAX=1\r\n",
+    );
+    peer.session.deliver(envelope(&["a@d", "b@d"]));
+    peer.says("");
+    peer.says("250 ok\r\n250 ok\r\n354 go\r\n");
+    let (mut out, session) = (Vec::new(), &mut peer.session);
+    session.body(b"x\r\n", &mut out).unwrap();
+    session.end_body(&mut out).unwrap();
+    assert_eq!(peer.says("250 taken\r\n")[0], "delivered 250, transient 452");
+}
+
+#[test]
+fn what_is_one_too_many() {
+    let is = |line: &str| {
+        let mut peer = flight();
+        peer.says(&format!("250 ok\r\n250 ok\r\n{line}\r\n354 go\r\n"));
+        peer.session.connection_lost()[1].is_one_too_many()
+    };
+    for line in [
+        "452 too many",
+        "452 4.5.3 too many",
+        "552 too many",
+        "552 5.5.3 too many",
+    ] {
+        assert!(is(line), "{line}");
+    }
+    for line in [
+        "452 4.2.2 full",
+        "452 4.3.1 full",
+        "451 4.5.3 later",
+        "550 5.5.3 no",
+        "250 ok",
+    ] {
+        assert!(!is(line), "{line}");
+    }
+}
+
+#[test]
 fn flights_are_bounded() {
     let many: Vec<String> = (0..100).map(|n| format!("r{n}@d")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();

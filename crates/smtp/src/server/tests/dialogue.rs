@@ -17,7 +17,7 @@ fn a_whole_transaction() {
         steps,
         [
             "250-mx.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n\
-             250-CHUNKING\r\n250-DSN\r\n250 SIZE 52428800",
+             250-CHUNKING\r\n250-DSN\r\n250-SIZE 52428800\r\n250 LIMITS RCPTMAX=100",
             "MAIL a@b",
             "250 2.1.0 Sender taken",
             "RCPT c@d",
