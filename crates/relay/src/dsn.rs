@@ -176,8 +176,8 @@ fn for_people(text: &mut String, report: &Report<'_>) {
         };
         let _ = write!(
             text,
-            "\r\nThe sender, {}, was not told: {reason}.\r\n",
-            line(sender)
+            "\r\n{}\r\n",
+            line(&format!("The sender, {sender}, was not told: {reason}."))
         );
     }
     for one in report.reported {
@@ -195,7 +195,7 @@ fn for_people(text: &mut String, report: &Report<'_>) {
         }
         match &one.remote {
             Some(host) => {
-                let _ = write!(text, "    {} said: {}\r\n", line(host), line(&one.reply));
+                let _ = write!(text, "    {}\r\n", line(&format!("{host} said: {}", one.reply)));
             }
             None => {
                 let _ = write!(text, "    {}\r\n", line(&one.reply));
@@ -222,9 +222,8 @@ fn for_machines(text: &mut String, report: &Report<'_>, global: bool) {
         if let Some((kind, address)) = one.orcpt.as_deref().and_then(|orcpt| orcpt.split_once(';')) {
             let _ = write!(
                 text,
-                "Original-Recipient: {}; {}\r\n",
-                line(kind),
-                line(&plain_of_xtext(address))
+                "Original-Recipient: {}\r\n",
+                line(&format!("{kind}; {}", plain_of_xtext(address)))
             );
         }
         let action = match one.action {

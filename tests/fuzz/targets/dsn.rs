@@ -71,6 +71,9 @@ fn look(octets: &[u8]) -> Result<()> {
         withheld: withheld.as_deref(),
     });
     assert!(postern_smtp::data::check(&message).is_ok(), "not only CRLF");
+    // RFC 5322 2.1.1: 998 octets and CRLF.
+    let long = |octets: &[u8]| octets.split_inclusive(|octet| *octet == b'\n').any(|line| line.len() > 1000);
+    assert!(long(content) || !long(&message), "a line that no host takes");
     // Its token is random: nobody who wrote the rest has known it.
     if octets.windows(TOKEN.len()).any(|part| part == TOKEN.as_bytes()) {
         return Ok(());

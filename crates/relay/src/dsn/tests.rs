@@ -92,6 +92,23 @@ fn a_parser_sees_three_parts_and_only_crlf() {
 }
 
 #[test]
+fn long_texts_of_others_make_no_line_that_no_host_takes() {
+    let long = "x".repeat(990);
+    let reported = [Reported {
+        orcpt: Some(format!("{long};{long}")),
+        remote: Some(long.clone()),
+        reply: long.clone(),
+        ..failed().remove(0)
+    }];
+    let mut report = report(&reported, Returned::Header(b"A: b\r\n\r\n"));
+    report.reverse_path = &long;
+    report.withheld = Some(&long);
+    let text = String::from_utf8(write(&report)).unwrap();
+    let longest = text.split("\r\n").map(str::len).max();
+    assert!(longest <= Some(998), "{longest:?} octets");
+}
+
+#[test]
 fn delays_and_deliveries_are_told_as_what_they_are() {
     let one = |action, status: &str| Reported {
         action,
