@@ -142,6 +142,15 @@ pub enum EventKind {
         dsn: String,
         r#for: String,
     },
+    /// A report (`DMARC`, `TLS`) about a domain was sent: queued as the event's id says, or posted to a URL. With a `reason` it
+    /// was not, and `to` is whom else it was for, if anybody.
+    Report {
+        report: String,
+        domain: String,
+        to: Vec<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
     /// The operator changed what becomes of the message: `change` is held, released, retried or cancelled; `by` is the
     /// user id that the kernel names.
     Changed {
@@ -279,6 +288,24 @@ impl fmt::Display for EventKind {
             } => write!(f, "deferred {recipient} until {next_attempt}: {reply}"),
             Self::Bounced { recipient, reply } => write!(f, "bounced {recipient}: {reply}"),
             Self::Dsn { dsn, r#for: sender } => write!(f, "notification {dsn} for {sender}"),
+            Self::Report {
+                report,
+                domain,
+                to,
+                reason: None,
+            } => write!(f, "{report} report about {domain} to {}", to.join(", ")),
+            Self::Report {
+                report,
+                domain,
+                to,
+                reason: Some(reason),
+            } => {
+                write!(f, "no {report} report about {domain}")?;
+                if !to.is_empty() {
+                    write!(f, " to {}", to.join(", "))?;
+                }
+                write!(f, ": {reason}")
+            }
             Self::Changed { change, by, .. } => write!(f, "{change} by {by}"),
             Self::DkimKey { record_name, .. } => write!(f, "DKIM key to publish: {record_name}"),
             Self::Removed => f.write_str("done with; no longer in the queue"),

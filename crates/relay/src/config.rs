@@ -89,7 +89,7 @@ pub struct Config {
     pub dkim: Option<Dkim>,
     /// Policies of recipient domains; absent means they are not asked for.
     pub mta_sts: Option<MtaSts>,
-    /// Aggregate reports to domains that ask for them; absent means none are sent.
+    /// DMARC and TLS reports to domains that ask for them; absent means none are sent.
     pub reports: Option<Reports>,
     /// Addresses that mail by MX leaves from; the first pool that fits a message counts, and without one the system chooses.
     #[serde(default)]

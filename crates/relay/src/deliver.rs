@@ -17,6 +17,7 @@ pub mod dns;
 pub mod hop;
 pub mod mta_sts;
 pub mod mx;
+pub mod observed;
 pub mod policy;
 pub mod session;
 pub mod shelf;
@@ -37,6 +38,7 @@ use crate::queue::router::Destination;
 use content::Content;
 use hop::{Door, Encryption, Hop};
 use mx::{Host, Mx};
+use observed::{Judged, Negotiation, Observer, Peer};
 use policy::{Demand, Policies, Proof, Question};
 use session::{Exchange, Stream};
 use shelf::{Kept, Shelf};
@@ -59,6 +61,8 @@ pub struct Courier {
     pub shelf: Shelf,
     /// Addresses that mail by MX leaves from.
     pub sources: Sources,
+    /// Takes what came of TLS; absent where no TLS reports are sent.
+    pub observer: Option<Observer>,
 }
 
 /// How an attempt ended.
@@ -304,7 +308,13 @@ impl Courier {
                 tlsa_bases: if authentic { &found.tlsa_bases } else { &[] },
                 encryption: way.encryption,
             };
-            self.policies.demand(&question).await?
+            let mut faults = Vec::new();
+            let demand = self.policies.demand(&question, &mut faults).await;
+            let peer = Peer::unmet(host.name());
+            for fault in &faults {
+                self.observe(fault, &peer, &Negotiation::default());
+            }
+            demand?
         } else {
             way.encryption.demand(host.name())?
         };
@@ -323,7 +333,9 @@ impl Courier {
     ) -> Result<Attempt, Outcome> {
         let (mut policy, mut chunking) = (demand.tls, true);
         loop {
-            let stream = connect(host, to, way.source).await?;
+            let (stream, from) = connect(host, to, way.source).await?;
+            let peer = Peer::met(host.name(), to.ip(), from);
+            let mut negotiation = Negotiation::default();
             let exchange = Exchange {
                 config: self.session(Dialect::Smtp, policy, way.source),
                 handshake: demand.handshake.as_ref(),
@@ -331,7 +343,13 @@ impl Courier {
                 chunking,
                 door: way.door,
             };
-            match exchange.run(stream, envelope.clone(), content).await {
+            let result = exchange
+                .run(stream, envelope.clone(), content, &mut negotiation)
+                .await;
+            if let Some(judged) = demand.judged.as_ref().filter(|_| negotiation.result.is_some()) {
+                self.observe(judged, &peer, &negotiation);
+            }
+            match result {
                 // Opportunistic encryption that fails is no encryption, not no mail (RFC 7435 3).
                 Err(session::Unusable::Handshake(_)) if policy == client::Tls::IfOffered => {
                     policy = client::Tls::Never;
@@ -359,7 +377,10 @@ impl Courier {
                     .await
                     .map(|stream| Box::new(stream) as Stream),
             ),
-            LmtpSocket::Tcp(address) => (address.to_string(), tcp(*address, None).await),
+            LmtpSocket::Tcp(address) => (
+                address.to_string(),
+                tcp(*address, None).await.map(|stream| Box::new(stream) as Stream),
+            ),
         };
         let stream = match stream {
             Ok(stream) => stream,
@@ -378,12 +399,23 @@ impl Courier {
             chunking: false,
             door: &Door::default(),
         };
-        match exchange.run(stream, envelope.clone(), content).await {
+        let mut negotiation = Negotiation::default();
+        match exchange
+            .run(stream, envelope.clone(), content, &mut negotiation)
+            .await
+        {
             Ok(answers) => answers.attempt(name, Proof::None, 1),
             Err(unusable) => {
                 let outcome = unusable.outcome();
                 Attempt::all(&envelope, &Outcome::Transient(outcome.reply().clone()))
             }
+        }
+    }
+
+    /// Notes for the domain's TLS report what came of one session, or what is wrong with a policy.
+    fn observe(&self, judged: &Judged, peer: &Peer<'_>, negotiation: &Negotiation) {
+        if let Some(observer) = &self.observer {
+            observer.note(judged.seen(peer, negotiation));
         }
     }
 
@@ -403,20 +435,28 @@ fn is_unpromised(outcomes: &[Outcome]) -> bool {
     !outcomes.is_empty() && outcomes.iter().all(|outcome| *outcome.reply() == reply)
 }
 
-async fn connect(host: &Host, to: SocketAddr, source: Option<&Source>) -> Result<Stream, Outcome> {
+/// The connection, and the address that it comes from.
+async fn connect(
+    host: &Host,
+    to: SocketAddr,
+    source: Option<&Source>,
+) -> Result<(Stream, Option<IpAddr>), Outcome> {
     let name = format!("{} at {to}", host.name());
     let from = match source.map(|source| source.address_towards(&to)) {
         Some(None) => return Err(reasons::no_source(name).into()),
         from => from.flatten(),
     };
     match tokio::time::timeout(CONNECT, tcp(to, from)).await {
-        Ok(Ok(stream)) => Ok(stream),
+        Ok(Ok(stream)) => {
+            let from = stream.local_addr().ok().map(|address| address.ip());
+            Ok((Box::new(stream), from))
+        }
         Ok(Err(error)) => Err(reasons::cannot_connect(name, error).into()),
         Err(_) => Err(reasons::timeout(CONNECT.as_secs()).into()),
     }
 }
 
-async fn tcp(to: SocketAddr, from: Option<SocketAddr>) -> std::io::Result<Stream> {
+async fn tcp(to: SocketAddr, from: Option<SocketAddr>) -> std::io::Result<TcpStream> {
     let stream = match from {
         Some(from) => {
             let socket = if from.is_ipv4() {
@@ -432,7 +472,7 @@ async fn tcp(to: SocketAddr, from: Option<SocketAddr>) -> std::io::Result<Stream
     // Commands and replies alternate: waiting to fill a segment would cost a round trip each time.
     stream.set_nodelay(true)?;
     notice_death(&stream)?;
-    Ok(Box::new(stream))
+    Ok(stream)
 }
 
 /// A host that lost its power says nothing, and the protocol's own time-outs allow ten minutes of that. TCP is made to ask:

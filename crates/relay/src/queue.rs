@@ -67,6 +67,7 @@ use manager::{Command, Manager};
 use provenance::Provenance;
 use published::Published;
 use rebuild::Routed;
+use reports::desk::Desk;
 use router::Router;
 use schedule::Schedule;
 use snapshots::Snapshots;
@@ -90,7 +91,7 @@ struct Prepared {
     config: Config,
     hops: std::collections::BTreeMap<String, hop::Hop>,
     mta_sts: outward::Policies,
-    observed: Option<reports::kept::Kept>,
+    observed: reports::Observed,
     sources: Sources,
     signers: Option<Signers>,
     records: Vec<DkimRecord>,
@@ -321,7 +322,7 @@ async fn serve(
         store: Arc::new(store),
         router,
         hops,
-        courier: outward::courier(&config, mta_sts, sources),
+        courier: outward::courier(&config, mta_sts, sources, observed.tls.clone()),
         signers,
         queue: config.queue.clone(),
         identity,
@@ -333,10 +334,10 @@ async fn serve(
     manager.recovered(recovered.messages.into_iter().chain(recovered.unreadable));
     let mut manager = tokio::spawn(manager.run());
     let mut listeners = JoinSet::new();
-    let reports = reports::Reports::new(&config, observed, worker.clone(), door.clone());
-    if let Some(reports) = &reports {
-        listeners.spawn(reports.clone().run());
-    }
+    let desk = Desk::new(&config, worker.clone(), door.clone());
+    let reports = desk.map_or_else(reports::Sent::default, |desk| {
+        reports::Sent::start(observed, &desk, &mut listeners)
+    });
     let published = Published::new(&config, &records)?;
     if let Some(published) = &published {
         tokio::spawn(published.clone().watch(events.clone()));
@@ -352,7 +353,7 @@ async fn serve(
             snapshots: snapshots.clone(),
             max_octets: config.limits.max_message_size + (1 << 20),
             postmaster: config.postmaster.clone(),
-            reports: reports.clone(),
+            reports: reports.dmarc.clone(),
         };
         intakes.spawn(Arc::new(intake).serve(Listener::new(socket)?, taking.clone()));
     }
@@ -392,9 +393,7 @@ async fn serve(
     }
     let _ = stop_taking.send(true);
     drain(intakes, listeners, &door, &events).await;
-    if let Some(reports) = reports {
-        reports.write().await;
-    }
+    reports.write().await;
     manager.await.context("the queue's manager ended by a fault")
 }
 

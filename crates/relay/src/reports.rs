@@ -5,6 +5,7 @@
 
 pub mod observer;
 pub mod reader;
+pub mod tls;
 
 use mail_auth::report::{
     ActionDisposition, DKIMAuthResult, PolicyOverride, PolicyOverrideReason, PolicyPublished, Record,

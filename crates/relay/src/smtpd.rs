@@ -226,7 +226,7 @@ fn server(
     } else {
         0
     };
-    let observer = config.reports.as_ref().map(|_| {
+    let observer = config.reports.as_ref().filter(|reports| reports.dmarc).map(|_| {
         Observer::start(
             dns,
             handover::Client::new(config.handover_socket(name)),

@@ -233,13 +233,17 @@ async fn unbound_proves_hosts_and_their_tlsa_records() {
     let found = mx.addresses(&hosts.list[0]).await.expect("it has an address");
     let bases: Vec<String> = found.tlsa_bases.iter().map(ToString::to_string).collect();
     assert_eq!(bases, ["real.proved.example.", "mx.proved.example."]);
-    let Tlsa::Usable(base, records) = dane::look_up(dns, 25, &found.tlsa_bases)
+    let Tlsa::Usable(published, records) = dane::look_up(dns, 25, &found.tlsa_bases)
         .await
         .expect("an answer")
     else {
         panic!("the TLSA record counts");
     };
-    assert_eq!((base.as_str(), records.len()), ("mx.proved.example", 1));
+    assert_eq!((published.base.as_str(), records.len()), ("mx.proved.example", 1));
+    assert_eq!(
+        published.records,
+        [format!("3 1 1 {}", "0123456789abcdef".repeat(4))]
+    );
     let other = mx
         .hosts("destination.example", "mx1.example.org")
         .await

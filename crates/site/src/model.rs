@@ -219,9 +219,9 @@ pub(crate) enum EncryptedArchives {
     Accept,
 }
 
-/// Whether aggregate reports go to domains that ask for them.
+/// Whether reports of a kind go to domains that ask for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DmarcReports {
+pub(crate) enum Reports {
     Daily,
     Off,
 }
@@ -340,7 +340,8 @@ pub(crate) struct Policy {
     pub(crate) reject_score: At<f64>,
     pub(crate) encrypted_archives: At<EncryptedArchives>,
     pub(crate) content: Content,
-    pub(crate) dmarc_reports: At<DmarcReports>,
+    pub(crate) dmarc_reports: At<Reports>,
+    pub(crate) tls_reports: At<Reports>,
 }
 
 impl Default for Policy {
@@ -365,7 +366,8 @@ impl Default for Policy {
             reject_score: At::default_value(10.0),
             encrypted_archives: At::default_value(EncryptedArchives::Refuse),
             content: Content::default(),
-            dmarc_reports: At::default_value(DmarcReports::Daily),
+            dmarc_reports: At::default_value(Reports::Daily),
+            tls_reports: At::default_value(Reports::Daily),
         }
     }
 }

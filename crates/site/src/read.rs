@@ -12,8 +12,8 @@ use toml::de::{DeTable, DeValue};
 use crate::content;
 use crate::diagnostic::{Fault, Report};
 use crate::model::{
-    At, DmarcReports, EncryptedArchives, InboundTls, Network, Options, OutboundTls, Policy, PrivateRoot,
-    Protocol, Service, Site, StateHost, TlsException,
+    At, EncryptedArchives, InboundTls, Network, Options, OutboundTls, Policy, PrivateRoot, Protocol, Reports,
+    Service, Site, StateHost, TlsException,
 };
 use crate::reader::Reader;
 use crate::value;
@@ -332,12 +332,20 @@ fn encrypted_archives(text: &str) -> Result<EncryptedArchives, Fault> {
     }
 }
 
-fn dmarc_reports(text: &str) -> Result<DmarcReports, Fault> {
+fn dmarc_reports(text: &str) -> Result<Reports, Fault> {
+    reports("DMARC", text)
+}
+
+fn tls_reports(text: &str) -> Result<Reports, Fault> {
+    reports("TLS", text)
+}
+
+fn reports(kind: &str, text: &str) -> Result<Reports, Fault> {
     match text {
-        "daily" => Ok(DmarcReports::Daily),
-        "off" => Ok(DmarcReports::Off),
+        "daily" => Ok(Reports::Daily),
+        "off" => Ok(Reports::Off),
         _ => Err(Fault::new(
-            format!("DMARC reports cannot be sent `{text}`"),
+            format!("{kind} reports cannot be sent `{text}`"),
             "use \"daily\" (to domains that ask for them) or \"off\"",
         )),
     }
@@ -412,7 +420,9 @@ fn policy(table: &mut Reader<'_, '_>) -> Option<Policy> {
         None => table.key_span("content").is_none().then(Default::default),
     };
     let read = table.text("dmarc-reports", dmarc_reports);
-    let reports = or_default(table, "dmarc-reports", read, *default.dmarc_reports);
+    let dmarc_reports = or_default(table, "dmarc-reports", read, *default.dmarc_reports);
+    let read = table.text("tls-reports", tls_reports);
+    let tls_reports = or_default(table, "tls-reports", read, *default.tls_reports);
     Some(Policy {
         max_message_size: size?,
         max_recipients: recipients?,
@@ -433,6 +443,7 @@ fn policy(table: &mut Reader<'_, '_>) -> Option<Policy> {
         reject_score: reject?,
         encrypted_archives: encrypted?,
         content: content?,
-        dmarc_reports: reports?,
+        dmarc_reports: dmarc_reports?,
+        tls_reports: tls_reports?,
     })
 }

@@ -118,6 +118,29 @@ reason = \"an appliance of 2004; ticket 4711\"
 }
 
 #[test]
+fn each_kind_of_reports_has_its_switch() {
+    let reports = |more: &str| {
+        let text = DEFAULT.replace("dmarc-reports = \"daily\"", more);
+        let text = text.replace("tls-reports = \"daily\"", "");
+        let files = site(&text).render("gateway").expect("the site has this node");
+        let relay = files.into_iter().find(|file| file.path == "relay.toml");
+        let relay = relay.expect("a relay.toml").contents;
+        let (_, rest) = relay.split_once("[mta-sts]\n").expect("it is before the reports");
+        let (_, rest) = rest.split_once("\n\n").expect("and has an end");
+        let (reports, _) = rest.split_once("[[route]]").expect("routes after it");
+        reports.to_owned()
+    };
+    let from = "[reports]\nfrom = \"postmaster@example.org\"\n";
+    assert_eq!(reports(""), format!("{from}\n"));
+    assert_eq!(reports("tls-reports = \"off\""), format!("{from}tls = false\n\n"));
+    assert_eq!(
+        reports("dmarc-reports = \"off\""),
+        format!("{from}dmarc = false\n\n")
+    );
+    assert_eq!(reports("dmarc-reports = \"off\"\ntls-reports = \"off\""), "");
+}
+
+#[test]
 fn a_smarthost_is_rendered_into_route_firewall_matrix_and_spf() {
     let part = |more: &str| {
         let text = format!("{DEFAULT}\n[smarthost]\nhost = \"smtp.Provider.example\"\n{more}");

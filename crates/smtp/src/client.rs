@@ -115,6 +115,8 @@ pub struct Session {
     parser: Parser,
     outgoing: VecDeque<Step>,
     extensions: Extensions,
+    /// The first word of the greeting.
+    peer_name: Option<String>,
     encrypted: bool,
     transaction: Option<Transaction>,
     mail_accepted: bool,
@@ -132,6 +134,7 @@ impl Session {
             parser: Parser::default(),
             outgoing: VecDeque::new(),
             extensions: Extensions::default(),
+            peer_name: None,
             encrypted: false,
             transaction: None,
             mail_accepted: false,
@@ -157,6 +160,11 @@ impl Session {
     /// What the server offered last.
     pub fn extensions(&self) -> &Extensions {
         &self.extensions
+    }
+
+    /// What the server calls itself in its greeting (RFC 5321 section 4.2); absent before it has greeted.
+    pub fn peer_name(&self) -> Option<&str> {
+        self.peer_name.as_deref()
     }
 
     /// Whether the server took MAIL of the transaction that was begun last.
@@ -317,7 +325,10 @@ impl Session {
     /// `more` tells whether octets follow the reply; where we must speak next, the server could not have sent them yet.
     fn reply(&mut self, reply: Reply, more: bool) {
         match self.state {
-            State::Greeting if reply.code.value() == 220 => self.greet(),
+            State::Greeting if reply.code.value() == 220 => {
+                self.peer_name = reply.text().split_ascii_whitespace().next().map(str::to_owned);
+                self.greet();
+            }
             State::Greeting => self.fail(Failure::Greeting(reply)),
             State::Ehlo => self.ehlo_reply(reply),
             State::Helo if reply.is_positive() => self.log_in(),

@@ -4,6 +4,7 @@
 //! handshake ([`Associations`]). Only usages DANE-TA(2) and DANE-EE(3) count between mail servers (RFC 7672 3.1.3);
 //! a host with records of which none can be used is still encrypted, but not authenticated (RFC 7672 2.2).
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
@@ -12,7 +13,7 @@ use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier as _;
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, Error, RootCertStore};
+use rustls::{CertificateError, Error, OtherError, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::dns::Dns;
@@ -24,10 +25,34 @@ pub enum Tlsa {
     /// Nothing that counts: no records, or not validated.
     None,
     /// Records that none of our rules can use: encrypted, whoever it is.
-    Unusable,
-    /// The certificate must fit one of these; the name is the base domain, for SNI (RFC 7672 8.1).
-    Usable(String, Vec<Association>),
+    Unusable(Published),
+    /// The certificate must fit one of these.
+    Usable(Published, Vec<Association>),
 }
+
+/// The records of a host, as they are published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// The base domain; also for SNI (RFC 7672 8.1).
+    pub base: String,
+    /// Each in presentation format (RFC 6698 2.2).
+    pub records: Vec<String>,
+}
+
+/// The DNS has no answer about a host's records.
+#[derive(Debug, thiserror::Error)]
+#[error("{name} TLSA: {reason}")]
+pub struct Unanswered {
+    /// The base domain.
+    pub base: String,
+    name: Name,
+    reason: String,
+}
+
+/// The certificate is none of those that the DNS names.
+#[derive(Debug, thiserror::Error)]
+#[error("the certificate fits no TLSA record")]
+pub struct Unmatched;
 
 /// One usable record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +87,7 @@ enum Matching {
 
 /// Looks for records of `port` at the base domains in their order (RFC 7672 2.2.3). The error says why the DNS does not
 /// answer: then nothing may be sent to the host.
-pub async fn look_up(dns: Dns, port: u16, bases: &[Name]) -> Result<Tlsa, String> {
+pub async fn look_up(dns: Dns, port: u16, bases: &[Name]) -> Result<Tlsa, Unanswered> {
     for base in bases {
         // A name too long for the prefix can have no such records.
         let Ok(name) =
@@ -70,19 +95,45 @@ pub async fn look_up(dns: Dns, port: u16, bases: &[Name]) -> Result<Tlsa, String
         else {
             continue;
         };
-        let answer = dns.ask(name.clone(), RecordType::TLSA).await;
-        let answer = answer.map_err(|error| format!("{name} TLSA: {error}"))?;
+        let text = base.to_ascii().trim_end_matches('.').to_ascii_lowercase();
+        let answer = match dns.ask(name.clone(), RecordType::TLSA).await {
+            Ok(answer) => answer,
+            Err(reason) => {
+                return Err(Unanswered {
+                    base: text,
+                    name,
+                    reason,
+                });
+            }
+        };
         if !answer.authentic || answer.data.is_empty() {
             continue;
         }
         let usable: Vec<Association> = answer.data.iter().filter_map(Association::from_record).collect();
-        if usable.is_empty() {
-            return Ok(Tlsa::Unusable);
-        }
-        let base = base.to_ascii().trim_end_matches('.').to_ascii_lowercase();
-        return Ok(Tlsa::Usable(base, strongest(usable)));
+        let published = Published {
+            base: text,
+            records: answer.data.iter().filter_map(presentation).collect(),
+        };
+        return Ok(if usable.is_empty() {
+            Tlsa::Unusable(published)
+        } else {
+            Tlsa::Usable(published, strongest(usable))
+        });
     }
     Ok(Tlsa::None)
+}
+
+fn presentation(data: &RData) -> Option<String> {
+    let RData::TLSA(tlsa) = data else {
+        return None;
+    };
+    let mut data = String::with_capacity(2 * tlsa.cert_data.len());
+    for octet in &tlsa.cert_data {
+        // Writing to a string cannot fail.
+        let _ = write!(data, "{octet:02x}");
+    }
+    let (usage, selector) = (u8::from(tlsa.cert_usage), u8::from(tlsa.selector));
+    Some(format!("{usage} {selector} {} {data}", u8::from(tlsa.matching)))
 }
 
 impl Association {
@@ -199,7 +250,7 @@ impl Associations {
         }
         let mut error = Error::InvalidCertificate(CertificateError::UnknownIssuer);
         if roots.is_empty() {
-            return Err(Error::General("the certificate fits no TLSA record".into()));
+            return Err(Error::Other(OtherError(Arc::new(Unmatched))));
         }
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
             .build()

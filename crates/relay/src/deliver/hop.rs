@@ -102,6 +102,7 @@ impl Encryption {
             tls: self.policy,
             handshake,
             proof: self.proof,
+            judged: None,
         })
     }
 }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 
 use super::dns::{Dns, a_labels};
+use super::observed::Fault;
 use crate::events::{Events, unix_millis};
 use fetch::Fetcher;
 use policy::Policy;
@@ -48,9 +49,11 @@ impl MtaSts {
         }
     }
 
-    /// The policy in force for `domain`.
-    pub async fn policy(&self, domain: &str) -> Option<Policy> {
-        let domain = a_labels(domain)?;
+    /// The policy in force for `domain`, and why it could not be fetched just now, if that was tried and failed.
+    pub async fn policy(&self, domain: &str) -> (Option<Policy>, Option<Fault>) {
+        let Some(domain) = a_labels(domain) else {
+            return (None, None);
+        };
         let now = now();
         let kept = self.store.get(&domain, now);
         let id = self.id(&domain).await;
@@ -62,8 +65,13 @@ impl MtaSts {
         };
         match id {
             Some(id) if !fresh && self.may_ask(&domain) => self.renew(&domain, id, kept).await,
-            _ => kept.map(|kept| kept.policy),
+            _ => (kept.map(|kept| kept.policy), None),
         }
+    }
+
+    /// The client that policies come by.
+    pub fn fetcher(&self) -> &Fetcher {
+        &self.fetcher
     }
 
     /// Fetches policies again that grow old, before they run out. Ends never.
@@ -79,7 +87,7 @@ impl MtaSts {
     }
 
     /// Fetches; what is kept stays where that fails.
-    async fn renew(&self, domain: &str, id: String, kept: Option<Kept>) -> Option<Policy> {
+    async fn renew(&self, domain: &str, id: String, kept: Option<Kept>) -> (Option<Policy>, Option<Fault>) {
         match self.fetcher.fetch(self.dns, domain).await {
             Ok(policy) => {
                 let renewed = Kept {
@@ -91,14 +99,15 @@ impl MtaSts {
                     self.events
                         .warn(format!("the MTA-STS policy of {domain} is not kept: {error}"));
                 }
-                Some(policy)
+                (Some(policy), None)
             }
             Err(error) => {
                 self.remember_failure(domain);
                 self.events.warn(format!(
                     "the MTA-STS policy of {domain} cannot be fetched: {error}"
                 ));
-                kept.map(|kept| kept.policy)
+                let fault = Fault::new(error.result_type(), &error);
+                (kept.map(|kept| kept.policy), Some(fault))
             }
         }
     }

@@ -4,6 +4,7 @@
 //! content to be taken, 10 minutes for the reply to the final dot, which is when the other side takes over. They are
 //! for silence; a host that trickles is given up after [`TRICKLE`].
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use postern_smtp::client::{Config, Envelope, Failure, Outcome, Session, Step, Tls};
@@ -15,6 +16,7 @@ use tokio_rustls::TlsConnector;
 
 use super::content::Content;
 use super::hop::{Door, Handshake};
+use super::observed::{Fault, Negotiation};
 use super::policy::Proof;
 use super::shelf::Kept;
 use super::{Attempt, Contact};
@@ -134,6 +136,8 @@ pub struct Connection {
     stream: Stream,
     session: Session,
     tls: Option<String>,
+    /// What came of the handshake; absent where there was none.
+    handshake: Option<Result<(), Fault>>,
     /// Octets that were read and not yet looked at.
     received: Vec<u8>,
     /// Content of the message under way was sent: the host may have all of it.
@@ -143,17 +147,19 @@ pub struct Connection {
 }
 
 impl Exchange<'_> {
-    /// Delivers one message over a new connection.
+    /// Delivers one message over a new connection. What came of its encryption is noted in `negotiation`.
     pub async fn run(
         self,
         stream: Stream,
         envelope: Envelope,
         content: &Content,
+        negotiation: &mut Negotiation,
     ) -> Result<Answers, Unusable> {
         let mut connection = Connection {
             stream,
             session: self.session(),
             tls: None,
+            handshake: None,
             received: Vec::new(),
             content_sent: false,
             chunking: self.chunking,
@@ -161,7 +167,16 @@ impl Exchange<'_> {
         if self.door.implicit_tls {
             self.encrypt(&mut connection).await?;
         }
-        match self.steps(&mut connection, envelope, content).await {
+        let result = self.steps(&mut connection, envelope, content).await;
+        negotiation.helo = connection.session.peer_name().map(str::to_owned);
+        negotiation.result = match (connection.handshake.take(), &result) {
+            (Some(result), _) => Some(result),
+            (None, Err(Unusable::Refused(failure))) => Fault::of_refusal(failure).map(Err),
+            // It came past EHLO in clear, though we would have encrypted.
+            (None, Ok(_)) if self.config.tls == Tls::IfOffered => Some(Err(Fault::not_offered())),
+            _ => None,
+        };
+        match result {
             Ok(outcomes) => Ok(Answers::new(outcomes, connection)),
             Err(unusable) => {
                 // Of a transaction under way some recipients may have their answer already.
@@ -246,9 +261,16 @@ impl Exchange<'_> {
         let handshake = TlsConnector::from(client.clone()).connect(name.clone(), plain);
         let encrypted = match tokio::time::timeout(HANDSHAKE, handshake).await {
             Ok(Ok(encrypted)) => encrypted,
-            Ok(Err(error)) => return Err(failed(&error)),
-            Err(_) => return Err(failed(&"no answer")),
+            Ok(Err(error)) => {
+                connection.handshake = Some(Err(Fault::of_handshake(&error)));
+                return Err(failed(&error));
+            }
+            Err(_) => {
+                connection.handshake = Some(Err(Fault::of_handshake(&ErrorKind::TimedOut.into())));
+                return Err(failed(&"no answer"));
+            }
         };
+        connection.handshake = Some(Ok(()));
         let info = crate::tls::info(encrypted.get_ref().1);
         connection.tls = Some(format!("{} {}", info.version, info.cipher));
         connection.stream = Box::new(encrypted);

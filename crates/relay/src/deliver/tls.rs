@@ -5,8 +5,9 @@
 //! who only listen; the handshake's signatures are checked, the certificate's names and issuer are not.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
@@ -39,6 +40,22 @@ fn with_rule(rule: Rule) -> Result<Arc<ClientConfig>, TlsError> {
     Ok(Arc::new(client))
 }
 
+/// What is wrong with a certificate that was taken all the same; empty where nothing is, or before the handshake.
+pub type Watched = Arc<OnceLock<rustls::Error>>;
+
+/// Encryption without authentication, where what `judge` would have said of the certificate is put into `seen`.
+pub fn watched(judge: Arc<WebPkiServerVerifier>, seen: Watched) -> Result<Arc<ClientConfig>, TlsError> {
+    with_rule(Rule::Watch(judge, seen))
+}
+
+/// Who says whether a certificate is of the authority in `path`, or of one that web servers are believed by.
+pub fn judge(path: Option<&Path>) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
+    let authorities = path.map_or_else(|| Ok(public_roots()), roots)?;
+    WebPkiServerVerifier::builder_with_provider(Arc::new(authorities), provider())
+        .build()
+        .map_err(unusable)
+}
+
 /// Encryption where the server proves itself by a certificate of the authority in `path`.
 pub fn authenticated(path: &Path) -> Result<Arc<ClientConfig>, TlsError> {
     believing(roots(path)?)
@@ -46,7 +63,11 @@ pub fn authenticated(path: &Path) -> Result<Arc<ClientConfig>, TlsError> {
 
 /// Encryption where the server proves itself by a certificate of an authority that web servers are believed by.
 pub fn public() -> Result<Arc<ClientConfig>, TlsError> {
-    believing(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect())
+    believing(public_roots())
+}
+
+fn public_roots() -> RootCertStore {
+    webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()
 }
 
 fn believing(authorities: RootCertStore) -> Result<Arc<ClientConfig>, TlsError> {
@@ -70,6 +91,7 @@ fn unusable(error: impl std::fmt::Display) -> TlsError {
 enum Rule {
     AnyCertificate,
     Dane(Associations),
+    Watch(Arc<WebPkiServerVerifier>, Watched),
 }
 
 /// A rule of ours for certificates; the server must always hold its key.
@@ -84,12 +106,19 @@ impl ServerCertVerifier for Verifier {
         &self,
         server: &CertificateDer<'_>,
         chain: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
+        name: &ServerName<'_>,
+        stapled: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if let Rule::Dane(associations) = &self.rule {
-            associations.check(server, chain, now)?;
+        match &self.rule {
+            Rule::AnyCertificate => {}
+            Rule::Dane(associations) => associations.check(server, chain, now)?,
+            Rule::Watch(judge, seen) => {
+                if let Err(error) = judge.verify_server_cert(server, chain, name, stapled, now) {
+                    // Of one handshake there is one answer.
+                    let _ = seen.set(error);
+                }
+            }
         }
         Ok(ServerCertVerified::assertion())
     }

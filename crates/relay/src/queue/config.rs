@@ -221,13 +221,19 @@ fn default_https() -> u16 {
     443
 }
 
-/// `[reports]`: DMARC aggregate reports are sent (RFC 7489 section 7.2).
+/// `[reports]`: reports are sent to domains that ask for them.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Reports {
     /// Where observations are kept, under the state directory.
     #[serde(default = "default_observations")]
     pub directory: PathBuf,
+    /// DMARC aggregate reports (RFC 7489 section 7.2).
+    #[serde(default = "yes")]
+    pub dmarc: bool,
+    /// TLS reports (RFC 8460).
+    #[serde(default = "yes")]
+    pub tls: bool,
     /// Address that reports are from.
     pub from: String,
     /// Who reports; absent = the domain of `from`.
@@ -235,6 +241,10 @@ pub struct Reports {
     /// Seconds of a period; periods begin at multiples of it since 1970, those of a day at midnight UTC.
     #[serde(default = "default_interval")]
     pub interval: u64,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn default_observations() -> PathBuf {

@@ -19,6 +19,7 @@ use super::manager::Command;
 use super::priority;
 use super::provenance::Provenance;
 use super::reports::Reports;
+use super::reports::dmarc::Aggregate;
 use super::snapshots::Snapshots;
 use super::store::message_record;
 use crate::events::unix_millis;
@@ -48,7 +49,7 @@ pub struct Intake {
     /// What a bare `postmaster` stands for.
     pub postmaster: String,
     /// Takes what smtpd saw; absent where no reports are sent.
-    pub reports: Option<Arc<Reports>>,
+    pub reports: Option<Arc<Reports<Aggregate>>>,
 }
 
 impl Intake {

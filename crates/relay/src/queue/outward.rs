@@ -4,7 +4,6 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use rustls::ClientConfig;
 
 use crate::config::Config;
 use crate::deliver::dns::Dns;
@@ -12,22 +11,28 @@ use crate::deliver::mta_sts::MtaSts;
 use crate::deliver::mta_sts::fetch::Fetcher;
 use crate::deliver::mta_sts::store::Store;
 use crate::deliver::mx::Mx;
+use crate::deliver::observed::Observer;
+use crate::deliver::policy::Authorities;
 use crate::deliver::shelf::Shelf;
 use crate::deliver::source::Sources;
 use crate::deliver::{Courier, policy, tls};
 use crate::events::Events;
 
 /// MTA-STS and how hosts are believed by it; absent where it is off.
-pub type Policies = Option<(Arc<MtaSts>, Arc<ClientConfig>)>;
+pub type Policies = Option<(Arc<MtaSts>, Authorities)>;
 
 /// Reads what was kept; makes the directory for it, so it belongs before the sandbox.
 pub fn mta_sts(config: &Config, events: &Events) -> anyhow::Result<Policies> {
     let Some(settings) = &config.mta_sts else {
         return Ok(None);
     };
-    let client = match &settings.ca {
-        Some(path) => tls::authenticated(&config.credential(path))?,
-        None => tls::public()?,
+    let authority = settings.ca.as_ref().map(|path| config.credential(path));
+    let authorities = Authorities {
+        client: match &authority {
+            Some(path) => tls::authenticated(path)?,
+            None => tls::public()?,
+        },
+        judge: tls::judge(authority.as_deref())?,
     };
     let directory = config.state_directory.join(&settings.directory);
     std::fs::DirBuilder::new()
@@ -47,16 +52,16 @@ pub fn mta_sts(config: &Config, events: &Events) -> anyhow::Result<Policies> {
         ));
     }
     let fetcher = Fetcher {
-        client: client.clone(),
+        client: authorities.client.clone(),
         port: settings.port,
     };
     let dns = Dns::new(config.resolver.address);
     let mta_sts = MtaSts::new(dns, fetcher, store, events.clone());
-    Ok(Some((Arc::new(mta_sts), client)))
+    Ok(Some((Arc::new(mta_sts), authorities)))
 }
 
 /// Who delivers. Within the runtime: policies are renewed in the background from here on.
-pub fn courier(config: &Config, mta_sts: Policies, sources: Sources) -> Courier {
+pub fn courier(config: &Config, mta_sts: Policies, sources: Sources, observer: Option<Observer>) -> Courier {
     let dns = Dns::new(config.resolver.address);
     if let Some((mta_sts, _)) = &mta_sts {
         let mta_sts = mta_sts.clone();
@@ -68,5 +73,6 @@ pub fn courier(config: &Config, mta_sts: Policies, sources: Sources) -> Courier 
         policies: policy::Policies { dns, mta_sts },
         shelf: Shelf::default(),
         sources,
+        observer,
     }
 }

@@ -82,7 +82,7 @@ impl Bench {
             store: Arc::new(store),
             router: Router::new(&config),
             hops: BTreeMap::new(),
-            courier: outward::courier(&config, None, Sources::new()),
+            courier: outward::courier(&config, None, Sources::new(), None),
             signers: None,
             queue: Queue {
                 retry: retry.to_vec(),

@@ -83,7 +83,7 @@ impl Process {
             store: Arc::new(store),
             router: Router::new(&config),
             hops: std::collections::BTreeMap::new(),
-            courier: outward::courier(&config, None, std::collections::BTreeMap::new()),
+            courier: outward::courier(&config, None, std::collections::BTreeMap::new(), None),
             signers: None,
             queue: config.queue.clone(),
             identity: Identity {

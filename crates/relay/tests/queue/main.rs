@@ -26,3 +26,4 @@ mod sink;
 mod smarthost;
 mod sources;
 mod tls;
+mod tls_reports;

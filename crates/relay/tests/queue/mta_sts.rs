@@ -1,7 +1,7 @@
 //! MTA-STS: policies come by HTTPS from a real TLS server, bind what is sent, and outlive restarts and failures.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -17,24 +17,38 @@ use crate::sink::Sink;
 use crate::tls::{Authority, host_at};
 
 /// Whole HTTP answers by domain; what is not here gets 404.
-type Answers = Arc<Mutex<HashMap<String, String>>>;
+pub(crate) type Answers = Arc<Mutex<HashMap<String, String>>>;
+
+/// What was posted: the header in lower case, and the content.
+pub(crate) type Posts = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
 
 /// A web server for `mta-sts.DOMAIN`.
-fn web(at: Ipv4Addr, tls: Arc<ServerConfig>, answers: Answers) -> u16 {
+pub(crate) fn web(at: Ipv4Addr, tls: Arc<ServerConfig>, answers: Answers, posts: Posts) -> u16 {
     let listener = TcpListener::bind(SocketAddr::from((at, 0))).unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             let mut stream = StreamOwned::new(ServerConnection::new(tls.clone()).unwrap(), stream);
             let mut lines = BufReader::new(&mut stream);
-            let (mut path, mut host) = (String::new(), String::new());
+            let (mut path, mut host, mut header) = (String::new(), String::new(), String::new());
             let mut line = String::new();
             // A client that does not like the certificate says nothing.
             while lines.read_line(&mut line).is_ok_and(|read| read > 2) {
                 let lower = line.to_ascii_lowercase();
                 path = lower.strip_prefix("get ").map_or(path, str::to_owned);
                 host = lower.strip_prefix("host: mta-sts.").map_or(host, str::to_owned);
+                header.push_str(&lower);
                 line.clear();
+            }
+            let length = header
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "));
+            if let Some(length) = length.filter(|_| header.starts_with("post ")) {
+                let mut content = vec![0; length.parse().unwrap()];
+                lines.read_exact(&mut content).unwrap();
+                posts.lock().unwrap().push((header, content));
+                let _ = stream.write_all(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n");
+                continue;
             }
             let domain = host.split(':').next().unwrap_or_default().trim().to_owned();
             let answer = answers.lock().unwrap().get(&domain).cloned();
@@ -48,14 +62,14 @@ fn web(at: Ipv4Addr, tls: Arc<ServerConfig>, answers: Answers) -> u16 {
     port
 }
 
-fn ok(kind: &str, body: &str) -> String {
+pub(crate) fn ok(kind: &str, body: &str) -> String {
     format!(
         "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
 }
 
-fn policy(mode: &str, host: &str) -> String {
+pub(crate) fn policy(mode: &str, host: &str) -> String {
     ok(
         "text/plain; charset=utf-8",
         &format!("version: STSv1\r\nmode: {mode}\r\nmx: {host}\r\nmax_age: 86400\r\n"),
@@ -94,6 +108,7 @@ impl Site {
             WEB,
             server(vec![certificate.der().clone()], &key),
             answers.clone(),
+            Posts::default(),
         );
         let sink = Sink::start();
         let (certificate, key) = authority.issue_for(names("mx"));

@@ -37,8 +37,11 @@ impl Authority {
     }
 
     pub(crate) fn issue_for(&self, names: Vec<String>) -> (rcgen::Certificate, KeyPair) {
+        self.sign(&CertificateParams::new(names).unwrap())
+    }
+
+    pub(crate) fn sign(&self, params: &CertificateParams) -> (rcgen::Certificate, KeyPair) {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(names).unwrap();
         (params.signed_by(&key, &self.0).unwrap(), key)
     }
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 
 use super::{client, header, quoted, quoted_list, smarthost, source_pool};
-use crate::model::{At, DmarcReports, EncryptedArchives, InboundTls, Node, OutboundTls, Role, Site, Zone};
+use crate::model::{At, EncryptedArchives, InboundTls, Node, OutboundTls, Reports, Role, Site, Zone};
 
 pub(super) fn render(site: &Site, node: &Node) -> String {
     let mut out = header(site, node.name());
@@ -209,10 +209,23 @@ domains = {domains}
 }
 
 fn reports(site: &Site) -> String {
-    match *site.policy.dmarc_reports {
-        DmarcReports::Daily => format!("[reports]\nfrom = {}\n\n", quoted(&site.postmaster())),
-        DmarcReports::Off => String::new(),
+    let (dmarc, tls) = (*site.policy.dmarc_reports, *site.policy.tls_reports);
+    if (dmarc, tls) == (Reports::Off, Reports::Off) {
+        return String::new();
     }
+    let is_off = |key, reports| {
+        if reports == Reports::Off {
+            format!("{key} = false\n")
+        } else {
+            String::new()
+        }
+    };
+    format!(
+        "[reports]\nfrom = {}\n{}{}\n",
+        quoted(&site.postmaster()),
+        is_off("dmarc", dmarc),
+        is_off("tls", tls)
+    )
 }
 
 fn internal(site: &Site) -> String {

@@ -1,6 +1,6 @@
 //! The policy file by HTTPS (RFC 8461 3.3): the certificate must be right for `mta-sts.DOMAIN`, the answer 200 and text/plain; no
 //! redirects, no proxies, bounded in size and time. Nothing is said before the certificate is verified, so that an address that the DNS
-//! makes up gets no request from us.
+//! makes up gets no request from us. TLS reports go to web servers by the same client, under the same rules.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -8,10 +8,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HOST};
-use hyper::{Request, StatusCode};
+use hyper::http::request::Builder;
+use hyper::http::response::Parts;
+use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use mail_auth::report::tlsrpt::ResultType;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -20,6 +24,7 @@ use tokio_rustls::TlsConnector;
 
 use super::policy::{Policy, PolicyError};
 use crate::deliver::dns::Dns;
+use crate::deliver::observed::tls_error;
 
 /// RFC 8461 3.3 suggests a minute for all of it.
 const WAIT: Duration = Duration::from_mins(1);
@@ -35,6 +40,9 @@ pub enum FetchError {
     /// The name cannot be one.
     #[error("{0} is no name of a web server")]
     Name(String),
+    /// Not a URL that is posted to.
+    #[error("{0} is no https: URL of a named server at the usual port")]
+    Url(String),
     /// The DNS has no address.
     #[error("{0} has no address in the DNS")]
     NoAddress(String),
@@ -61,6 +69,21 @@ pub enum FetchError {
     Late,
 }
 
+impl FetchError {
+    /// What a TLS report calls it (RFC 8460 4.3.2.2).
+    pub fn result_type(&self) -> ResultType {
+        match self {
+            Self::Connection(_, error) if rejected_certificate(error) => ResultType::StsWebpkiInvalid,
+            Self::MediaType | Self::Policy(_) => ResultType::StsPolicyInvalid,
+            _ => ResultType::StsPolicyFetchError,
+        }
+    }
+}
+
+fn rejected_certificate(error: &std::io::Error) -> bool {
+    matches!(tls_error(error), Some(rustls::Error::InvalidCertificate(_)))
+}
+
 /// Fetches policies.
 pub struct Fetcher {
     /// With the authorities that web servers are believed by.
@@ -78,7 +101,64 @@ impl Fetcher {
         Ok(Policy::parse(&String::from_utf8_lossy(&body))?)
     }
 
+    /// Posts a TLS report (RFC 8460 section 5.4). The server must prove itself as one of policies must: the RFC lets senders pass
+    /// over that, but then a name that leads to one of our own hosts would get a request from us.
+    pub async fn post(&self, dns: Dns, url: &str, kind: &str, octets: &[u8]) -> Result<(), FetchError> {
+        let wrong = || FetchError::Url(url.chars().take(200).collect());
+        let uri: Uri = url.parse().map_err(|_| wrong())?;
+        let host = uri.host().ok_or_else(wrong)?;
+        let port = uri.port_u16().unwrap_or(443);
+        let own = uri.scheme_str() == Some("https")
+            && (port == self.port || uri.port().is_none())
+            && matches!(ServerName::try_from(host), Ok(ServerName::DnsName(_)))
+            && uri.authority().is_some_and(|whole| !whole.as_str().contains('@'));
+        if !own {
+            return Err(wrong());
+        }
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        let request = Request::post(path).header(CONTENT_TYPE, kind);
+        let body = Bytes::copy_from_slice(octets);
+        let posted = self.exchange(dns, host, request, body, |parts, _| async move {
+            if parts.status.is_success() {
+                Ok(())
+            } else {
+                Err(FetchError::Status(parts.status))
+            }
+        });
+        let posted = tokio::time::timeout(WAIT, posted).await;
+        posted.unwrap_or(Err(FetchError::Late))
+    }
+
     async fn body(&self, dns: Dns, host: &str) -> Result<Bytes, FetchError> {
+        let read = |parts: Parts, body| async move {
+            if parts.status != StatusCode::OK {
+                return Err(FetchError::Status(parts.status));
+            }
+            let kind = parts
+                .headers
+                .get(CONTENT_TYPE)
+                .and_then(|kind| kind.to_str().ok());
+            let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default();
+            if !kind.trim().eq_ignore_ascii_case("text/plain") {
+                return Err(FetchError::MediaType);
+            }
+            let body = Limited::new(body, MAX_BODY).collect().await;
+            body.map(http_body_util::Collected::to_bytes)
+                .map_err(|error| FetchError::Body(error.to_string()))
+        };
+        self.exchange(dns, host, Request::get(PATH), Bytes::new(), read)
+            .await
+    }
+
+    /// One request, and what `read` makes of the answer.
+    async fn exchange<T, F: Future<Output = Result<T, FetchError>>>(
+        &self,
+        dns: Dns,
+        host: &str,
+        request: Builder,
+        body: Bytes,
+        read: impl FnOnce(Parts, Incoming) -> F,
+    ) -> Result<T, FetchError> {
         let stream = self.connect(dns, host).await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         // Ends with this scope, whatever the server does.
@@ -89,25 +169,10 @@ impl Fetcher {
         } else {
             format!("{host}:{}", self.port)
         };
-        let request = Request::get(PATH)
-            .header(HOST, authority)
-            .body(Empty::<Bytes>::new());
+        let request = request.header(HOST, authority).body(Full::new(body));
         let request = request.map_err(|_| FetchError::Name(host.to_owned()))?;
-        let response = sender.send_request(request).await?;
-        if response.status() != StatusCode::OK {
-            return Err(FetchError::Status(response.status()));
-        }
-        let kind = response
-            .headers()
-            .get(CONTENT_TYPE)
-            .and_then(|kind| kind.to_str().ok());
-        let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default();
-        if !kind.trim().eq_ignore_ascii_case("text/plain") {
-            return Err(FetchError::MediaType);
-        }
-        let body = Limited::new(response.into_body(), MAX_BODY).collect().await;
-        body.map(http_body_util::Collected::to_bytes)
-            .map_err(|error| FetchError::Body(error.to_string()))
+        let (parts, body) = sender.send_request(request).await?.into_parts();
+        read(parts, body).await
     }
 
     async fn connect(

@@ -1,32 +1,24 @@
-//! What is collected for reports: rows by period and domain, in memory and, a minute behind, in one small file that is replaced as
+//! What is collected for reports: content by period and domain, in memory and, a minute behind, in one small file that is replaced as
 //! a whole. A crash costs that minute; a report that counts a little less than there was is none the worse.
 //!
 //! Everything is bounded, since strangers choose what is in it: whoever sends mail in the name of many domains, from
-//! many addresses, fills his rows and no disk.
+//! many addresses, fills his rows and no disk. The bounds of one domain are those of its [`Content`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mail_auth::report::{PolicyPublished, Record};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::durable;
-use crate::reports::{BATCH, Batch, Seen};
 
-/// Domains reported on in one period.
-const DOMAINS: usize = 1000;
-/// Rows of one domain.
-const ROWS: usize = 500;
-/// Rows of all domains in one period.
-const ALL_ROWS: usize = 10_000;
 /// Periods after which what could not be sent is forgotten.
 const PERIODS: u64 = 3;
 /// Tries to look up what a report needs.
 const TRIES: u32 = 5;
 /// Octets of the file; a larger one is not ours.
 const MAX_FILE: u64 = 128 << 20;
-const NAME: &str = "dmarc.json";
 
 /// What is kept cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -36,40 +28,76 @@ pub struct KeptError {
     reason: String,
 }
 
+/// What is collected about one domain in one period.
+pub trait Content: Serialize + DeserializeOwned + Send + 'static {
+    /// Name of the file.
+    const FILE: &'static str;
+    /// Domains reported on in one period.
+    const DOMAINS: usize;
+}
+
 /// Observations of all periods. Cheap to clone.
-#[derive(Clone)]
-pub struct Kept {
+pub struct Kept<C> {
     directory: PathBuf,
     interval: u64,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<State<C>>>,
     /// One write at a time.
     writing: Arc<Mutex<()>>,
 }
 
-#[derive(Default, Serialize, Deserialize)]
-struct State {
+impl<C> Clone for Kept<C> {
+    fn clone(&self) -> Self {
+        Self {
+            directory: self.directory.clone(),
+            interval: self.interval,
+            state: self.state.clone(),
+            writing: self.writing.clone(),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct State<C> {
     /// By their first second since 1970.
-    periods: BTreeMap<u64, Period>,
+    periods: BTreeMap<u64, Period<C>>,
     #[serde(skip)]
     changed: bool,
 }
 
-#[derive(Default, Serialize, Deserialize)]
-struct Period {
-    domains: BTreeMap<String, Content>,
-    /// Domains whose report was made; nothing is collected for them any more.
-    done: BTreeSet<String>,
+impl<C> Default for State<C> {
+    fn default() -> Self {
+        Self {
+            periods: BTreeMap::new(),
+            changed: false,
+        }
+    }
 }
 
-/// What was seen of one domain in one period.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Content {
-    /// The newest that was applied.
-    pub policy: PolicyPublished,
-    /// With their counts.
-    pub rows: Vec<Record>,
-    /// Messages that found no row.
-    pub dropped: u64,
+/// One period.
+#[derive(Serialize, Deserialize)]
+pub struct Period<C> {
+    domains: BTreeMap<String, Waiting<C>>,
+    /// Domains whose report was made; nothing is collected for them any more.
+    done: BTreeSet<String>,
+    /// Octets that were collected, where the content counts them.
+    #[serde(default)]
+    pub octets: u64,
+}
+
+impl<C> Default for Period<C> {
+    fn default() -> Self {
+        Self {
+            domains: BTreeMap::new(),
+            done: BTreeSet::new(),
+            octets: 0,
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Waiting<C> {
+    #[serde(flatten)]
+    content: C,
     tries: u32,
     /// Not before this second.
     after: u64,
@@ -77,7 +105,7 @@ pub struct Content {
 
 /// A report that is to be sent.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Due {
+pub struct Due<C> {
     /// Whom it is about.
     pub domain: String,
     /// First second of its period.
@@ -85,13 +113,14 @@ pub struct Due {
     /// First second after it.
     pub end: u64,
     /// What was seen.
-    pub content: Content,
+    pub content: C,
+    tries: u32,
 }
 
-impl Kept {
+impl<C: Content> Kept<C> {
     /// With what lies in `directory`, in periods of `interval` seconds. What cannot be read is lost, and the error says so.
     pub fn open(directory: &Path, interval: u64) -> (Self, Option<KeptError>) {
-        let (state, error) = match read(&directory.join(NAME)) {
+        let (state, error) = match read(&directory.join(C::FILE)) {
             Ok(state) => (state, None),
             Err(error) => (State::default(), Some(error)),
         };
@@ -104,20 +133,22 @@ impl Kept {
         (kept, error)
     }
 
-    /// Adds what was seen at `now`.
-    pub fn note(&self, batch: Batch, now: u64) {
+    /// Seconds of a period.
+    pub(super) fn interval(&self) -> u64 {
+        self.interval
+    }
+
+    /// Adds to the period of `now`.
+    pub(super) fn add(&self, now: u64, add: impl FnOnce(&mut Period<C>)) {
         let begin = now - now % self.interval;
         let mut state = self.state();
         state.changed = true;
-        let period = state.periods.entry(begin).or_default();
-        for seen in batch.seen.into_iter().take(BATCH) {
-            period.add(seen.bounded());
-        }
+        add(state.periods.entry(begin).or_default());
     }
 
     /// Takes the reports whose time has come; for them nothing is collected any more. Each domain has its own time in the
     /// first quarter of the next period, so that not all reports leave at once.
-    pub fn take_due(&self, now: u64) -> Vec<Due> {
+    pub fn take_due(&self, now: u64) -> Vec<Due<C>> {
         let mut taken = Vec::new();
         let mut state = self.state();
         let oldest = now.saturating_sub(self.interval.saturating_mul(PERIODS));
@@ -125,24 +156,25 @@ impl Kept {
         state.periods.retain(|begin, _| *begin >= oldest);
         for (begin, period) in &mut state.periods {
             let end = begin.saturating_add(self.interval);
-            let is_due = |domain: &str, content: &Content| {
+            let is_due = |domain: &str, waiting: &Waiting<C>| {
                 let offset = u64::from(crc32fast::hash(domain.as_bytes())) % (self.interval / 4).max(1);
-                now >= end.saturating_add(offset).max(content.after)
+                now >= end.saturating_add(offset).max(waiting.after)
             };
             let due: Vec<String> = period
                 .domains
                 .iter()
-                .filter(|(domain, content)| is_due(domain, content))
+                .filter(|(domain, waiting)| is_due(domain, waiting))
                 .map(|(domain, _)| domain.clone())
                 .collect();
             for domain in due {
-                if let Some(content) = period.domains.remove(&domain) {
+                if let Some(waiting) = period.domains.remove(&domain) {
                     period.done.insert(domain.clone());
                     taken.push(Due {
                         domain,
                         begin: *begin,
                         end,
-                        content,
+                        content: waiting.content,
+                        tries: waiting.tries,
                     });
                 }
             }
@@ -152,15 +184,18 @@ impl Kept {
     }
 
     /// For a report that nobody could be asked about; after some tries it is given up, and the answer is false.
-    pub fn put_back(&self, mut due: Due, now: u64) -> bool {
-        due.content.tries += 1;
-        due.content.after = now + self.interval / 24;
+    pub fn put_back(&self, due: Due<C>, now: u64) -> bool {
+        let waiting = Waiting {
+            content: due.content,
+            tries: due.tries + 1,
+            after: now + self.interval / 24,
+        };
         let mut state = self.state();
         if let Some(period) = state.periods.get_mut(&due.begin)
-            && due.content.tries < TRIES
+            && waiting.tries < TRIES
         {
             period.done.remove(&due.domain);
-            period.domains.insert(due.domain, due.content);
+            period.domains.insert(due.domain, waiting);
             state.changed = true;
             return true;
         }
@@ -171,7 +206,7 @@ impl Kept {
     pub fn write(&self) -> Result<(), KeptError> {
         let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let error = |reason: &dyn std::fmt::Display| KeptError {
-            path: self.directory.join(NAME),
+            path: self.directory.join(C::FILE),
             reason: reason.to_string(),
         };
         let octets = {
@@ -181,57 +216,50 @@ impl Kept {
             }
             serde_json::to_vec(&*state).map_err(|reason| error(&reason))?
         };
-        durable::replace(&self.directory.join(NAME), &octets).map_err(|reason| {
+        durable::replace(&self.directory.join(C::FILE), &octets).map_err(|reason| {
             self.state().changed = true;
             error(&reason)
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State<C>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Period {
-    fn add(&mut self, seen: Seen) {
-        let Seen { policy, record } = seen;
+impl<C: Content> Period<C> {
+    /// What is collected of each domain.
+    pub(super) fn contents(&self) -> impl Iterator<Item = &C> {
+        self.domains.values().map(|waiting| &waiting.content)
+    }
+
+    /// Whether something is collected of this domain.
+    pub(super) fn knows(&self, domain: &str) -> bool {
+        self.domains.contains_key(domain)
+    }
+
+    /// What is collected of this domain, `new` if it is the first; none where there is no room, or its report was made.
+    pub(super) fn of(&mut self, domain: &str, new: impl FnOnce() -> C) -> Option<&mut C> {
         // It will stand in header fields and file names; who publishes other names gets no reports.
         let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-        if policy.domain.is_empty() || !policy.domain.chars().all(is_plain) {
-            return;
+        if domain.is_empty() || !domain.chars().all(is_plain) {
+            return None;
         }
-        let known = self.domains.contains_key(&policy.domain);
-        if self.done.contains(&policy.domain) || !known && self.domains.len() + self.done.len() >= DOMAINS {
-            return;
+        let full = self.domains.len() + self.done.len() >= C::DOMAINS;
+        if self.done.contains(domain) || full && !self.knows(domain) {
+            return None;
         }
-        let rows: usize = self.domains.values().map(|content| content.rows.len()).sum();
-        let content = self
-            .domains
-            .entry(policy.domain.clone())
-            .or_insert_with(|| Content {
-                policy: policy.clone(),
-                rows: Vec::new(),
-                dropped: 0,
-                tries: 0,
-                after: 0,
-            });
-        content.policy = policy;
-        let same = |row: &&mut Record| {
-            row.row.source_ip == record.row.source_ip
-                && row.row.policy_evaluated == record.row.policy_evaluated
-                && row.identifiers == record.identifiers
-                && row.auth_results == record.auth_results
-        };
-        let has_room = content.rows.len() < ROWS && rows < ALL_ROWS;
-        match content.rows.iter_mut().find(same) {
-            Some(row) => row.row.count = row.row.count.saturating_add(1),
-            None if has_room => content.rows.push(record.with_count(1)),
-            None => content.dropped += 1,
-        }
+        let waiting = self.domains.entry(domain.to_owned());
+        let waiting = waiting.or_insert_with(|| Waiting {
+            content: new(),
+            tries: 0,
+            after: 0,
+        });
+        Some(&mut waiting.content)
     }
 }
 
-fn read(path: &Path) -> Result<State, KeptError> {
+fn read<C: Content>(path: &Path) -> Result<State<C>, KeptError> {
     let error = |reason: String| KeptError {
         path: path.to_owned(),
         reason,

@@ -1,7 +1,13 @@
 //! Counts, periods, bounds, and what is still there after a restart.
 
-use super::*;
+use mail_auth::report::{PolicyPublished, Record};
 
+use super::super::dmarc::{Collected, Content as Rows, ROWS};
+use super::*;
+use crate::reports::{Batch, Seen};
+
+const DOMAINS: usize = <Rows as Content>::DOMAINS;
+const NAME: &str = <Rows as Content>::FILE;
 const DAY: u64 = 86_400;
 
 fn seen(domain: &str, source: &str) -> Seen {
@@ -25,7 +31,7 @@ fn batch(domain: &str, source: &str) -> Batch {
 #[test]
 fn equal_rows_are_counted_and_a_period_is_reported_once() {
     let directory = tempfile::tempdir().unwrap();
-    let (kept, error) = Kept::open(directory.path(), DAY);
+    let (kept, error) = Collected::open(directory.path(), DAY);
     assert!(error.is_none());
     for source in ["192.0.2.1", "192.0.2.2", "192.0.2.1"] {
         kept.note(batch("a.example", source), 10 * DAY + 5);
@@ -33,7 +39,7 @@ fn equal_rows_are_counted_and_a_period_is_reported_once() {
     kept.note(batch("a.example", "192.0.2.1"), 11 * DAY);
     assert_eq!(kept.take_due(11 * DAY - 1), []);
     kept.write().unwrap();
-    let (kept, error) = Kept::open(directory.path(), DAY);
+    let (kept, error) = Collected::open(directory.path(), DAY);
     assert!(error.is_none());
     let due = kept.take_due(11 * DAY + DAY / 4);
     let [due] = due.as_slice() else { panic!("{due:?}") };
@@ -46,7 +52,7 @@ fn equal_rows_are_counted_and_a_period_is_reported_once() {
     // A clock that goes back does not make a second report.
     kept.note(batch("a.example", "192.0.2.3"), 10 * DAY + 9);
     kept.write().unwrap();
-    let (kept, _) = Kept::open(directory.path(), DAY);
+    let (kept, _) = Collected::open(directory.path(), DAY);
     assert_eq!(kept.take_due(11 * DAY + DAY / 2), []);
     assert_eq!(kept.take_due(12 * DAY + DAY / 4).len(), 1);
 }
@@ -54,7 +60,7 @@ fn equal_rows_are_counted_and_a_period_is_reported_once() {
 #[test]
 fn a_report_that_nobody_could_be_asked_about_is_tried_again_and_then_given_up() {
     let directory = tempfile::tempdir().unwrap();
-    let (kept, _) = Kept::open(directory.path(), DAY);
+    let (kept, _) = Collected::open(directory.path(), DAY);
     kept.note(batch("a.example", "192.0.2.1"), DAY);
     let mut now = 2 * DAY + DAY / 4;
     let mut tries = 0;
@@ -70,7 +76,7 @@ fn a_report_that_nobody_could_be_asked_about_is_tried_again_and_then_given_up() 
 #[test]
 fn what_strangers_send_stays_within_bounds() {
     let directory = tempfile::tempdir().unwrap();
-    let (kept, _) = Kept::open(directory.path(), DAY);
+    let (kept, _) = Collected::open(directory.path(), DAY);
     for index in 0..ROWS + 7 {
         let source = format!("10.0.{}.{}", index / 256, index % 256);
         kept.note(batch("many.example", &source), DAY);
@@ -79,7 +85,7 @@ fn what_strangers_send_stays_within_bounds() {
         kept.note(batch(&format!("d{index}.example"), "192.0.2.1"), DAY);
     }
     for domain in ["", "a b.example", "a\";x=\".example", "\u{e4}.example"] {
-        let (other, _) = Kept::open(directory.path(), DAY);
+        let (other, _) = Collected::open(directory.path(), DAY);
         other.note(batch(domain, "192.0.2.1"), DAY);
         assert_eq!(other.take_due(2 * DAY + DAY / 4), [], "{domain}");
     }
@@ -94,9 +100,9 @@ fn what_strangers_send_stays_within_bounds() {
 fn a_file_that_is_none_is_said_to_be_lost() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join(NAME), b"{").unwrap();
-    let (kept, error) = Kept::open(directory.path(), DAY);
+    let (kept, error) = Collected::open(directory.path(), DAY);
     assert!(error.is_some_and(|error| error.to_string().contains(NAME)));
     kept.note(batch("a.example", "192.0.2.1"), DAY);
     kept.write().unwrap();
-    assert!(Kept::open(directory.path(), DAY).1.is_none());
+    assert!(Collected::open(directory.path(), DAY).1.is_none());
 }
