@@ -3,6 +3,7 @@
 //! `record` writes what the checks saw, without what tells who wrote to whom. `replay` renders the new site and lets
 //! `postern-relay replay`, which holds the verdict's table, weigh it again.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -48,7 +49,11 @@ pub(crate) struct Journals {
 
 pub(crate) fn run(policy: &Policy) -> Result<()> {
     match policy {
-        Policy::Record { journals } => feed(&sources(&journals.files), &mut std::io::stdout().lock()),
+        Policy::Record { journals } => feed(
+            &sources(&journals.files),
+            &Hiding::Whole,
+            &mut std::io::stdout().lock(),
+        ),
         Policy::Replay {
             site,
             node,
@@ -58,12 +63,35 @@ pub(crate) fn run(policy: &Policy) -> Result<()> {
     }
 }
 
-fn feed(journals: &[Source<'_>], to: &mut impl Write) -> Result<()> {
+/// What becomes of local parts.
+enum Hiding {
+    /// They are left out.
+    Whole,
+    /// Something stands for them, so that a sender's and a mailbox's messages can be counted. The key is this process's, and
+    /// what is made with it goes to `postern-relay` and no further.
+    Pseudonyms(RandomState),
+}
+
+impl Hiding {
+    /// Beside the domain only that matters which messages are the same one's.
+    fn hide(&self, address: &mut String) {
+        if let Some((local, domain)) = address.rsplit_once('@') {
+            *address = match self {
+                Self::Pseudonyms(key) if local != "*" => {
+                    format!("~{:016x}@{domain}", key.hash_one(local.to_lowercase()))
+                }
+                Self::Pseudonyms(_) | Self::Whole => format!("*@{domain}"),
+            };
+        }
+    }
+}
+
+fn feed(journals: &[Source<'_>], hiding: &Hiding, to: &mut impl Write) -> Result<()> {
     for journal in journals {
         let mut failed = None;
         each_event(journal, &mut |event| {
             if failed.is_none()
-                && let Some(event) = redacted(event)
+                && let Some(event) = redacted(event, hiding)
             {
                 failed = writeln!(to, "{}", event.to_line()).err();
             }
@@ -76,7 +104,7 @@ fn feed(journals: &[Source<'_>], to: &mut impl Write) -> Result<()> {
 }
 
 /// What a verdict went by, and no more; `None` for other events.
-fn redacted(mut event: Event) -> Option<Event> {
+fn redacted(mut event: Event, hiding: &Hiding) -> Option<Event> {
     if !event.process.starts_with("smtpd/") {
         return None;
     }
@@ -108,11 +136,13 @@ fn redacted(mut event: Event) -> Option<Event> {
             if check.as_deref() == Some("content") {
                 text.clear();
             }
-            from.iter_mut().chain(to).for_each(hide);
+            from.iter_mut().chain(to).for_each(|address| hiding.hide(address));
         }
         EventKind::Queued { from, to, .. } => {
-            hide(from);
-            to.iter_mut().for_each(hide);
+            hiding.hide(from);
+            for address in to {
+                hiding.hide(address);
+            }
         }
         _ => return None,
     }
@@ -125,13 +155,6 @@ fn hide_texts(value: &mut serde_json::Value) {
         serde_json::Value::String(text) => "*".clone_into(text),
         serde_json::Value::Object(object) => object.values_mut().for_each(hide_texts),
         _ => {}
-    }
-}
-
-/// Only the domain decides anything.
-fn hide(address: &mut String) {
-    if let Some((_, domain)) = address.rsplit_once('@') {
-        *address = format!("*@{domain}");
     }
 }
 
@@ -158,7 +181,8 @@ fn replay(file: &Path, node: &str, journals: &[Source<'_>], json: bool) -> Resul
     let fed = std::thread::scope(|scope| {
         let shown = scope.spawn(move || print(BufReader::new(out), json));
         let mut input = std::io::BufWriter::new(input);
-        let fed = feed(journals, &mut input).and_then(|()| Ok(input.flush()?));
+        let hiding = Hiding::Pseudonyms(RandomState::new());
+        let fed = feed(journals, &hiding, &mut input).and_then(|()| Ok(input.flush()?));
         drop(input);
         let outcome = shown
             .join()
@@ -250,6 +274,12 @@ fn sum(summary: &Value) -> String {
     parts.extend(entries("not_made").into_iter().map(|(check, count)| {
         format!("{count} messages were not seen by {check}, which the new site asks for: nothing can be said of that")
     }));
+    let unknown = count(&summary["not_counted"]);
+    if unknown > 0 {
+        parts.push(format!(
+            "of {unknown} messages the local parts were left out: the limits of their senders and recipients were not counted"
+        ));
+    }
     let unreadable = count(&summary["not_recorded"]);
     if unreadable > 0 {
         parts.push(format!(

@@ -328,6 +328,8 @@ pub enum Asked {
     Recall,
     /// To tell its figures.
     Figures(Vec<Series>),
+    /// To tell the proxy's.
+    ProxyFigures(Vec<Series>),
 }
 
 /// A handover as it arrived.
@@ -352,6 +354,7 @@ impl Connection {
                 return Ok(packet.fd.map(Asked::Keep));
             }
             (Ok(kept::Ask::Figures(series)), None) => return Ok(Some(Asked::Figures(series))),
+            (Ok(kept::Ask::ProxyFigures(series)), None) => return Ok(Some(Asked::ProxyFigures(series))),
             _ => {}
         }
         let Some(message) = packet.fd else {

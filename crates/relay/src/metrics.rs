@@ -44,6 +44,11 @@ pub enum Family {
     DeliverySeconds,
     Notifications,
     Warnings,
+    ProxyConnections,
+    ProxyOpen,
+    ProxyFailed,
+    ProxyOctets,
+    ProxyAnswers,
     ProcessStart,
     ProcessCpu,
 }
@@ -81,7 +86,7 @@ const fn row(
 }
 
 /// Every family, in the order of the text. All have the label `process` besides.
-const FAMILIES: [Row; 21] = [
+const FAMILIES: [Row; 26] = [
     row(
         Family::Connections,
         "postern_connections",
@@ -216,6 +221,41 @@ const FAMILIES: [Row; 21] = [
         "Warnings in the journal.",
     ),
     row(
+        Family::ProxyConnections,
+        "postern_proxy_connections",
+        Kind::Counter,
+        &["destination", "purpose"],
+        "Connections made by the proxy: to the internal node's port 25, to the host of dmz-state.",
+    ),
+    row(
+        Family::ProxyOpen,
+        "postern_proxy_connections_open",
+        Kind::Gauge,
+        &["destination", "purpose"],
+        "Those held now.",
+    ),
+    row(
+        Family::ProxyFailed,
+        "postern_proxy_connections_failed",
+        Kind::Counter,
+        &["destination", "purpose"],
+        "Connections that could not be made, or not be used.",
+    ),
+    row(
+        Family::ProxyOctets,
+        "postern_proxy_octets",
+        Kind::Counter,
+        &["destination", "purpose", "direction"],
+        "Octets on the proxy's connections, TLS included.",
+    ),
+    row(
+        Family::ProxyAnswers,
+        "postern_proxy_answers",
+        Kind::Counter,
+        &["question", "answer"],
+        "What smtpd was answered about recipients, logins and shared state.",
+    ),
+    row(
         Family::ProcessStart,
         "postern_process_start_time_seconds",
         Kind::Gauge,
@@ -297,6 +337,11 @@ impl Meter {
     /// Sets a gauge, or a counter that is counted elsewhere.
     pub fn set(&self, family: Family, labels: &[&str], value: f64) {
         self.with(family, labels, |(known, _)| *known = value);
+    }
+
+    /// Counts one more.
+    pub fn count(&self, family: Family, labels: &[&str]) {
+        self.add(family, labels, 1.0);
     }
 
     fn add(&self, family: Family, labels: &[&str], more: f64) {

@@ -4,11 +4,13 @@
 //! Enters: one packet `{"recipient":"…"}` on a `SOCK_SEQPACKET` socket, from smtpd. Leaves: one packet, `"exists"`,
 //! `"unknown"`, `"full"`, or `{"unavailable":"why"}`. In between: MAIL FROM:<>, RCPT TO, RSET at the next hop over mutual
 //! TLS, on connections that are kept for a while. A packet `{"login":…}` makes the connection a submission
-//! ([`submission`]) to its end. The process listens to no network.
+//! ([`submission`]) to its end; a packet `"figures"` is answered with the counts ([`figures`]). The process listens to no network.
 
+pub mod figures;
 mod link;
 mod remembered;
 pub mod submission;
+pub mod traffic;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -27,7 +29,9 @@ use crate::checks::recipient::{Existence, VerifyError};
 use crate::config::Config;
 use crate::events::Events;
 use crate::handover::FIELDS;
+use crate::reputation::shared::Reply;
 use crate::reputation::valkey::Valkey;
+use figures::Figures;
 pub use link::ask_lmtp;
 use link::{Hop, Link};
 
@@ -61,7 +65,8 @@ enum Answer {
 pub fn main(config: &Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
     let events = Events::stdout("proxy");
     let hop = Hop::new(config)?;
-    let remembered = remembered::settings(config)?;
+    let figures = Figures::new(&events);
+    let remembered = remembered::settings(config, &figures.state)?;
     let socket = passed
         .into_iter()
         .find(|inherited| inherited.name == DESCRIPTOR)
@@ -90,6 +95,7 @@ pub fn main(config: &Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
             submissions: Semaphore::new(SUBMISSIONS),
             largest,
             remembered,
+            figures,
         };
         serve(socket.fd, Arc::new(pool), &events).await
     })
@@ -134,21 +140,33 @@ async fn answer_all(stream: &Connection, pool: &Pool) -> io::Result<()> {
         if packet.len == 0 {
             return Ok(());
         }
+        if let Ok(figures::Asked::Figures) = serde_json::from_slice(&buffer[..packet.len]) {
+            stream
+                .send(&serde_json::to_vec(&pool.figures.series())?, None)
+                .await?;
+            continue;
+        }
         if let Some(reply) = remembered::answer(pool.remembered.as_ref(), &buffer[..packet.len]).await {
+            pool.figures.remembered(matches!(reply, Reply::Answer(_)));
             stream.send(&serde_json::to_vec(&reply)?, None).await?;
             continue;
         }
         let answer = match serde_json::from_slice::<Question>(&buffer[..packet.len]) {
             Ok(Question::Login(login)) => {
                 let Ok(_place) = pool.submissions.try_acquire() else {
+                    pool.figures.login("busy");
                     return submission::turn_away(stream).await;
                 };
-                return submission::carry(stream, *login, &pool.hop, pool.largest).await;
+                return submission::carry(stream, *login, &pool.hop, pool.largest, &pool.figures).await;
             }
-            Ok(Question::Recipient(recipient)) => match pool.ask(&recipient).await {
-                Ok(existence) => Answer::Known(existence),
-                Err(why) => Answer::Unavailable(why),
-            },
+            Ok(Question::Recipient(recipient)) => {
+                let asked = pool.ask(&recipient).await;
+                pool.figures.recipient(asked.as_ref().map_err(drop));
+                match asked {
+                    Ok(existence) => Answer::Known(existence),
+                    Err(why) => Answer::Unavailable(why),
+                }
+            }
             Err(error) => Answer::Unavailable(format!("the question cannot be read: {error}")),
         };
         stream.send(&serde_json::to_vec(&answer)?, None).await?;
@@ -165,6 +183,7 @@ struct Pool {
     largest: u64,
     /// What gateways remember together.
     remembered: Option<Valkey>,
+    figures: Figures,
 }
 
 impl Pool {
@@ -181,7 +200,7 @@ impl Pool {
             }
             // The next hop closed it meanwhile, or will not go on with it: a new one decides.
         }
-        let mut link = Link::open(&self.hop).await?;
+        let mut link = Link::open(&self.hop, &self.figures.recipients).await?;
         let existence = link.verify(recipient).await?;
         self.keep(link);
         Ok(existence)

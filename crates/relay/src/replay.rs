@@ -1,26 +1,33 @@
 //! Recorded traffic under another policy. Enters: the events of smtpd, as the journal holds them. Leaves: a line of JSON
 //! for each verdict that this configuration would change, and a sum.
 //!
+//! A verdict is weighed when it is known whose message it was over: with what is told next of the connection.
 //! Only what was seen is weighed again; nothing is looked up or scanned. Where the configuration asks for a check that
 //! was not made then, the sum says so; a recipient who would no longer be refused has no message that could be judged.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::{BufRead, Write};
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use mail_parser::DateTime;
 use postern_control::{Event, EventKind, LINE_PREFIX};
-use postern_smtp::replies;
 use postern_smtp::reply::Reply;
 use serde::Serialize;
 
-use crate::checks::{Finding, Observation};
-use crate::config::{Authentication, CheckName, Config, RelayFor};
-use crate::rate::{Counts, client};
-use crate::verdict::{Policy, Verdict, judge};
+mod limits;
+mod refusals;
 
+use crate::checks::arc;
+use crate::checks::{Finding, Observation};
+use crate::config::{Authentication, CheckName, Config};
+use crate::reputation::Millis;
+use crate::verdict::{Policy, Verdict, judge};
+use limits::{Counted, Limits, at, is_told};
+
+/// What a local part begins with that only stands for one (`postern policy replay`).
+const PSEUDONYM: char = '~';
+/// So long after a verdict it is told whose message it was over.
+const PATIENCE: Millis = 60_000;
 /// Conversations that are followed at a time; beyond it those longest without an end are forgotten.
 const CONVERSATIONS: usize = 100_000;
 
@@ -32,8 +39,8 @@ struct Difference<'a> {
     instance: &'a str,
     peer: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    from: Option<&'a str>,
-    to: &'a [String],
+    from: Option<String>,
+    to: Vec<String>,
     was: &'a str,
     becomes: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,6 +61,8 @@ struct Summary {
     not_made: BTreeMap<&'static str, u64>,
     /// Checks whose observation the journal does not hold (of an older version).
     not_recorded: u64,
+    /// Messages whose sender and mailboxes could not be counted, since their local parts were left out.
+    not_counted: u64,
 }
 
 /// One connection so far.
@@ -63,8 +72,27 @@ struct Conversation {
     findings: Vec<Finding>,
     /// What was seen of the client itself, once for all its messages.
     client: Vec<Finding>,
+    /// The last verdict, until it is known whose message it was over.
+    pending: Option<Pending>,
     /// Where only a recipient was refused, the verdict over the message is still to come.
     since: u64,
+}
+
+/// A verdict over a message.
+#[derive(Debug)]
+struct Pending {
+    event: Event,
+    was: String,
+    findings: Vec<Finding>,
+}
+
+/// Whose connection it is.
+#[derive(Clone, Copy)]
+struct Of<'a> {
+    instance: &'a str,
+    peer: Option<IpAddr>,
+    /// The client, where it is counted: neither one of ours nor a listed peer.
+    counted: Option<IpAddr>,
 }
 
 impl Conversation {
@@ -130,9 +158,9 @@ impl From<Verdict> for Decision {
 pub fn replay(config: &Config, mut input: impl BufRead, mut out: impl Write) -> anyhow::Result<()> {
     let mut replay = Replay {
         config,
-        addresses: Counts::new(CONVERSATIONS),
-        began: None,
+        limits: Limits::new(config),
         conversations: HashMap::new(),
+        waiting: VecDeque::new(),
         summary: Summary::default(),
         events: 0,
     };
@@ -153,6 +181,7 @@ pub fn replay(config: &Config, mut input: impl BufRead, mut out: impl Write) -> 
             replay.event(&event, &mut out)?;
         }
     }
+    replay.end(&mut out)?;
     serde_json::to_writer(&mut out, &serde_json::json!({ "summary": replay.summary }))?;
     writeln!(out)?;
     out.flush().context("cannot write the result")
@@ -160,11 +189,10 @@ pub fn replay(config: &Config, mut input: impl BufRead, mut out: impl Write) -> 
 
 struct Replay<'a> {
     config: &'a Config,
-    /// Messages of strangers by address.
-    addresses: Counts,
-    /// Seconds since 1970 of the first event, and what stands for it.
-    began: Option<(i64, Instant)>,
+    limits: Limits,
     conversations: HashMap<String, Conversation>,
+    /// Connections with a verdict, in order.
+    waiting: VecDeque<(Millis, String)>,
     summary: Summary,
     events: u64,
 }
@@ -174,19 +202,25 @@ impl Replay<'_> {
         let (Some(instance), Some(trace)) = (event.process.strip_prefix("smtpd/"), &event.trace) else {
             return Ok(());
         };
-        let Some(strangers) = self
-            .config
-            .instance
-            .get(instance)
-            .map(|instance| instance.authentication == Authentication::None)
-        else {
+        if !self.config.instance.contains_key(instance) {
             return Ok(());
-        };
+        }
         self.events += 1;
+        let now = at(event);
+        while let Some((then, old)) = self.waiting.pop_front_if(|(then, _)| *then + PATIENCE < now) {
+            self.nothing_more(&old, then, out)?;
+        }
         let conversation = self.conversations.entry(trace.clone()).or_default();
         conversation.since = self.events;
-        let peer = conversation.peer;
-        let counted = peer.filter(|peer| strangers && !self.config.is_listed(*peer));
+        let pending = conversation.pending.take();
+        let of = self.of(instance, trace);
+        let (from, to, its_own) = parties(&event.kind, pending.as_ref());
+        if let Some(pending) = pending {
+            self.verdict(&pending, of, (from, to), out)?;
+        }
+        let Some(conversation) = self.conversations.get_mut(trace) else {
+            return Ok(());
+        };
         match &event.kind {
             EventKind::Connected { peer, .. } => {
                 conversation.peer = peer.parse().ok();
@@ -205,55 +239,117 @@ impl Replay<'_> {
                 Some(finding) => conversation.add(finding),
                 None => self.summary.not_recorded += 1,
             },
-            EventKind::Refused {
-                stage,
-                code,
-                enhanced,
-                text,
-                check,
-                from,
-                to,
-                ..
-            } if matches!(stage.as_str(), "mail" | "rcpt" | "message") => {
-                // A refusal by the verdict over a message was told by its `Verdict` already.
-                let decision = if stage == "rcpt" && check.is_some() {
-                    let findings = conversation.taken();
-                    self.weigh(
-                        instance,
-                        peer,
-                        &findings,
-                        to.first().map_or("", String::as_str),
-                        "defer",
-                    )
-                } else if let Some(decision) = self.again(instance, stage, enhanced, text, to, counted, event)
-                {
-                    decision
-                } else {
-                    return Ok(());
-                };
-                let was = if *code < 500 { "defer" } else { "reject" };
-                self.compare(event, instance, peer, (from.as_deref(), to), was, &decision, out)?;
+            // A refusal by the verdict over a message was told by its `Verdict` already.
+            EventKind::Refused { stage, .. }
+                if !its_own && matches!(stage.as_str(), "mail" | "rcpt" | "message") =>
+            {
+                self.refusal(event, of, out)?;
             }
-            EventKind::Verdict { decision: was, .. } => {
+            EventKind::Verdict { decision, .. } => {
                 let findings = conversation.taken();
-                let now = self.instant(event);
-                let over = counted.and_then(|peer| self.over_the_limit(peer, &findings, true, now));
-                let decision = if let Some(over) = over {
-                    over
-                } else {
-                    self.missing(instance, peer, &findings);
-                    self.weigh(instance, peer, &findings, "", was)
-                };
-                self.compare(event, instance, peer, (None, &[]), was, &decision, out)?;
+                self.waiting.push_back((now, trace.clone()));
+                conversation.pending = Some(Pending {
+                    event: event.clone(),
+                    was: decision.clone(),
+                    findings,
+                });
             }
             EventKind::Queued { from, to, size, .. } => {
                 if let Some(decision) = self.envelope(instance, to, *size) {
-                    self.compare(event, instance, peer, (Some(from), to), "accept", &decision, out)?;
+                    self.compare(event, of, (Some(from), to), "accept", &decision, out)?;
                 }
             }
             _ => {}
         }
         Ok(())
+    }
+
+    /// The verdicts after which nothing was told any more.
+    fn end(&mut self, out: &mut impl Write) -> anyhow::Result<()> {
+        while let Some((then, trace)) = self.waiting.pop_front() {
+            self.nothing_more(&trace, then, out)?;
+        }
+        Ok(())
+    }
+
+    /// The verdict of `then`, if it still waits, is weighed as it is.
+    fn nothing_more(&mut self, trace: &str, then: Millis, out: &mut impl Write) -> anyhow::Result<()> {
+        let conversation = self.conversations.get_mut(trace);
+        let pending = conversation
+            .and_then(|conversation| conversation.pending.take_if(|pending| at(&pending.event) == then));
+        let Some(pending) = pending else {
+            return Ok(());
+        };
+        let process = pending.event.process.clone();
+        let instance = process.strip_prefix("smtpd/").unwrap_or_default();
+        let of = self.of(instance, trace);
+        self.verdict(&pending, of, (None, &[]), out)
+    }
+
+    fn of<'e>(&self, instance: &'e str, trace: &str) -> Of<'e> {
+        let peer = self.conversations.get(trace).and_then(|known| known.peer);
+        let strangers = self
+            .config
+            .instance
+            .get(instance)
+            .is_some_and(|instance| instance.authentication == Authentication::None);
+        Of {
+            instance,
+            peer,
+            counted: peer.filter(|peer| strangers && !self.config.is_listed(*peer)),
+        }
+    }
+
+    /// A verdict over a message of `from` for `to`, as far as they are known.
+    fn verdict(
+        &mut self,
+        pending: &Pending,
+        of: Of<'_>,
+        (from, to): (Option<&str>, &[String]),
+        out: &mut impl Write,
+    ) -> anyhow::Result<()> {
+        let Pending { event, was, findings } = pending;
+        let message = of.counted.map(|peer| Counted {
+            peer,
+            from: from.unwrap_or_default(),
+            findings,
+            at: at(event),
+        });
+        if message.is_some()
+            && from
+                .into_iter()
+                .chain(to.iter().map(String::as_str))
+                .any(|one| !is_told(one))
+        {
+            self.summary.not_counted += 1;
+        }
+        let mut mailboxes = Vec::new();
+        for mailbox in to {
+            match message.and_then(|message| self.limits.may_go_to(mailbox, message)) {
+                // He would not have been a recipient of the message, whatever became of it.
+                Some(over) => {
+                    let to = std::slice::from_ref(mailbox);
+                    self.compare(event, of, (from, to), was, &over, out)?;
+                }
+                None => mailboxes.push(mailbox.clone()),
+            }
+        }
+        if mailboxes.is_empty() && !to.is_empty() {
+            return Ok(());
+        }
+        let over = message.and_then(|message| self.limits.came(message));
+        let decision = if let Some(over) = over {
+            over
+        } else {
+            self.missing(of.instance, of.peer, findings);
+            self.weigh(of.instance, of.peer, findings, "", was)
+        };
+        if let Some(message) = message
+            && matches!(decision.word, "accept" | "mark")
+        {
+            self.limits.taken(message, &mailboxes);
+        }
+        self.compare(event, of, (from, &mailboxes), was, &decision, out)
     }
 
     /// The verdict over what was seen. `was` tells how long the sender had been patient.
@@ -269,7 +365,7 @@ impl Replay<'_> {
         let enabled: Vec<Finding> = findings
             .iter()
             .filter(|finding| self.asks(instance, finding.check, listed))
-            .cloned()
+            .map(|finding| under_these_sealers(finding, &self.config.trusted_sealers))
             .collect();
         let verdict = judge(&Policy::new(self.config, false), recipient, &enabled);
         if verdict.is_for_dns() && was != "defer" {
@@ -305,82 +401,10 @@ impl Replay<'_> {
         }
     }
 
-    /// What becomes of a refusal that no check made: the hourly limit, and relaying.
-    #[expect(clippy::too_many_arguments, reason = "the fields of one event")]
-    fn again(
-        &mut self,
-        instance: &str,
-        stage: &str,
-        enhanced: &str,
-        text: &str,
-        to: &[String],
-        counted: Option<IpAddr>,
-        event: &Event,
-    ) -> Option<Decision> {
-        if same_words(text, &over_the_limit(0, Duration::ZERO).text()) {
-            let Some(peer) = counted else {
-                return Some(Decision::GOES_ON);
-            };
-            let now = self.instant(event);
-            let counts = stage == "message";
-            return Some(
-                self.over_the_limit(peer, &[], counts, now)
-                    .unwrap_or(Decision::GOES_ON),
-            );
-        }
-        let domain = to.first()?.rsplit_once('@')?.1;
-        let denied = replies::relay_denied(domain);
-        if stage == "rcpt"
-            && Some(enhanced) == denied.enhanced.map(|code| code.to_string()).as_deref()
-            && text == denied.text()
-        {
-            return Some(self.envelope(instance, to, 0).unwrap_or(Decision::GOES_ON));
-        }
-        None
-    }
-
-    /// The hourly limit of an address, which is raised for who has a history: who is proven now is taken to have one. A message
-    /// within the limit is counted if it came.
-    fn over_the_limit(
-        &mut self,
-        peer: IpAddr,
-        findings: &[Finding],
-        counts: bool,
-        now: Instant,
-    ) -> Option<Decision> {
-        let limits = &self.config.limits;
-        let proven = findings.iter().any(|finding| {
-            matches!(&finding.observation, Observation::Authenticated(seen) if seen.proves_reverse_path)
-        });
-        let factor = if proven { limits.proven_factor } else { 1 };
-        let limit = limits.messages_per_hour.saturating_mul(factor);
-        let wait = self.addresses.wait(&client(peer), limit, now);
-        if wait.is_none() && counts {
-            self.addresses.count(&client(peer), now);
-        }
-        wait.map(|wait| Decision::refused("defer", over_the_limit(limit, wait)))
-    }
-
-    /// Whether size or a recipient's domain stand against a message now.
-    fn envelope(&self, instance: &str, to: &[String], size: u64) -> Option<Decision> {
-        let limit = self.config.limits.max_message_size;
-        if size > limit {
-            return Some(Decision::refused("reject", replies::too_large(limit)));
-        }
-        let relay_for = self.config.instance.get(instance)?.relay_for;
-        let foreign = to
-            .iter()
-            .filter_map(|address| address.rsplit_once('@'))
-            .find(|(_, domain)| relay_for == RelayFor::LocalDomains && !self.config.is_local(domain));
-        foreign.map(|(_, domain)| Decision::refused("reject", replies::relay_denied(domain)))
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "who, what, then and now")]
     fn compare(
         &mut self,
         event: &Event,
-        instance: &str,
-        peer: Option<IpAddr>,
+        of: Of<'_>,
         (from, to): (Option<&str>, &[String]),
         was: &str,
         decision: &Decision,
@@ -398,10 +422,10 @@ impl Replay<'_> {
         let difference = Difference {
             time: &event.time,
             trace: event.trace.as_deref().unwrap_or_default(),
-            instance,
-            peer,
-            from,
-            to,
+            instance: of.instance,
+            peer: of.peer,
+            from: from.map(shown),
+            to: to.iter().map(|address| shown(address)).collect(),
             was,
             becomes: decision.word,
             check: decision.check,
@@ -409,13 +433,6 @@ impl Replay<'_> {
         };
         serde_json::to_writer(&mut *out, &difference)?;
         writeln!(out).context("cannot write the result")
-    }
-
-    /// A moment for the limits to count by; a clock that goes back stands still.
-    fn instant(&mut self, event: &Event) -> Instant {
-        let seconds = DateTime::parse_rfc3339(&event.time).map_or(0, |time| time.to_timestamp());
-        let (first, began) = *self.began.get_or_insert((seconds, Instant::now()));
-        began + Duration::from_secs(u64::try_from(seconds - first).unwrap_or(0))
     }
 
     /// A journal that was cut short holds connections without an end.
@@ -437,15 +454,41 @@ fn finding(check: &str, evidence: &str, millis: u64, seen: Option<&serde_json::V
     })
 }
 
-/// The refusal by the limit of an address; those of networks, senders and mailboxes are not counted again.
-fn over_the_limit(per_hour: u32, wait: Duration) -> Reply {
-    replies::rate_limited("from your address", per_hour, wait)
+/// Whose message the pending verdict was over, where this event tells it, and whether the event is that verdict's refusal.
+fn parties<'e>(kind: &'e EventKind, pending: Option<&Pending>) -> (Option<&'e str>, &'e [String], bool) {
+    let refused = pending.is_some_and(|pending| matches!(pending.was.as_str(), "defer" | "reject"));
+    match kind {
+        EventKind::Queued { from, to, .. } if pending.is_some() => (Some(from), to, false),
+        EventKind::Refused { stage, from, to, .. } if refused && stage == "message" => {
+            (from.as_deref(), to, true)
+        }
+        _ => (None, &[], false),
+    }
 }
 
-/// Whether two texts differ only in figures.
-fn same_words(a: &str, b: &str) -> bool {
-    let words = |text: &str| text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
-    words(a) == words(b)
+/// An address without what stands for its local part.
+fn shown(address: &str) -> String {
+    match address.rsplit_once('@') {
+        Some((local, domain)) if local.starts_with(PSEUDONYM) => format!("*@{domain}"),
+        _ => address.to_owned(),
+    }
+}
+
+/// A trusted sealer's word is weighed by the list of now. Where the journal does not tell who sealed it (of an older version), the
+/// one who vouched then counts while he is in it.
+fn under_these_sealers(finding: &Finding, trusted: &[String]) -> Finding {
+    let mut finding = finding.clone();
+    if let (CheckName::Dmarc, Observation::Authenticated(seen)) = (finding.check, &mut finding.observation) {
+        if seen.sealed.is_empty() {
+            seen.vouched_by = seen
+                .vouched_by
+                .take()
+                .filter(|sealer| trusted.iter().any(|name| name.eq_ignore_ascii_case(sealer)));
+        } else {
+            seen.vouched_by = arc::voucher(&seen.sealed, trusted);
+        }
+    }
+    finding
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! What is remembered about strangers: greylist triplets, clients that proved themselves, counts of the hour.
+//! What is remembered about strangers: greylist triplets, clients that proved themselves, counts of the hour, histories of mail
+//! that passed DMARC, and wrong passwords.
 //!
 //! Enters: a [`Question`] and the time. Leaves: an [`Answer`]. The questions are few and typed, so that every back end
 //! ([`Backend`]) can answer all of them as one step, and so that they can be asked of another process. Keys are digests:
@@ -7,6 +8,7 @@
 pub mod hourly;
 pub mod keeper;
 pub mod local;
+pub mod question;
 pub mod shared;
 pub mod snapshot;
 pub mod valkey;
@@ -20,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::events::unix_millis;
 use local::Local;
+pub use question::{Accepted, Answer, Attempt, Bucket, Count, History, How, Limit, Question, Triplet, Weigh};
 use shared::Shared;
 
 /// How long a triplet that has not come back is remembered (RFC 6647 section 5: at least hours).
@@ -28,6 +31,14 @@ pub const RETRY_WINDOW: Duration = Duration::from_hours(2 * 24);
 pub const PASS_WINDOW: Duration = Duration::from_hours(35 * 24);
 /// Triplets that a client came back for before it waits no more.
 pub const PROOFS: u32 = 5;
+/// Messages are counted by it.
+pub const HOUR: Duration = Duration::from_hours(1);
+/// After this long one wrong password is forgotten.
+pub const FORGIVEN: Duration = Duration::from_mins(5);
+/// How long a login is remembered.
+pub const LOGIN_WINDOW: Duration = Duration::from_hours(30 * 24);
+/// What clocks of gateways may differ by; what lies further in the future was written by a clock that was wrong.
+pub const CLOCKS_DIFFER: Duration = Duration::from_mins(1);
 
 /// Milliseconds since 1970.
 pub type Millis = u64;
@@ -82,74 +93,6 @@ impl TryFrom<String> for Key {
     }
 }
 
-/// A greylist triplet and whose it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Triplet {
-    /// Client, reverse-path and forward-path.
-    pub whole: Key,
-    /// The client alone.
-    pub client: Key,
-}
-
-/// What can be asked. Windows and delays are milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Question {
-    /// May `key` be counted once more? Two neighbouring windows are weighted, so that the limit slides.
-    Allows {
-        /// Whose count.
-        key: Key,
-        /// How many in a window.
-        limit: u32,
-        /// Its length; the same for a key, always.
-        window: Millis,
-    },
-    /// Counts `key`; where it is one too many it is not counted, and the answer is no.
-    Take {
-        /// Whose count.
-        key: Key,
-        /// How many in a window.
-        limit: u32,
-        /// Its length; the same for a key, always.
-        window: Millis,
-    },
-    /// Need the triplet, or its client, not wait any more? Such a one is remembered for longer.
-    Knows {
-        /// Which.
-        triplet: Triplet,
-    },
-    /// Must the triplet wait? It is remembered; when it has waited long enough, its client has one proof more.
-    See {
-        /// Which.
-        triplet: Triplet,
-        /// How long it waits from its first sight on.
-        delay: Millis,
-    },
-    /// The triplet has waited, at another back end.
-    Learn {
-        /// Which.
-        triplet: Triplet,
-    },
-    /// A message of this client passed DMARC and was accepted: the domain answers for its mail.
-    Prove {
-        /// Who.
-        client: Key,
-    },
-}
-
-/// What is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Answer {
-    /// It may, it is known, it is done.
-    Yes,
-    /// It may not, it is not known.
-    No,
-    /// The triplet has so many milliseconds to wait.
-    Wait(Millis),
-}
-
 /// A back end that cannot answer, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -188,31 +131,49 @@ impl Reputation {
     }
 
     /// The answer now. There always is one.
-    pub async fn ask(&self, question: Question) -> Answer {
+    pub async fn ask(&self, mut question: Question) -> Answer {
         let now = unix_millis(SystemTime::now());
+        if self.shared.is_some() {
+            self.local.add_what_is_known(&mut question, now);
+        }
         let own = self.local.answer(&question, now);
         let Some(shared) = &self.shared else {
             return own;
         };
-        let Ok(theirs) = shared.ask(question).await else {
+        // What is too much here already is too much everywhere.
+        if matches!(own, Answer::Throttled(_)) {
+            return own;
+        }
+        let Ok(theirs) = shared.ask(&question).await else {
             return own;
         };
-        let (Question::Knows { triplet } | Question::See { triplet, .. }) = question else {
-            return theirs;
-        };
-        // Whoever has waited, at whichever of the two, has waited.
-        match (own, theirs) {
-            (Answer::Yes, Answer::No | Answer::Wait(_)) => {
+        match (question, own, theirs) {
+            // Whoever has waited, at whichever of the two, has waited.
+            (
+                Question::Knows { triplet } | Question::See { triplet, .. },
+                Answer::Yes,
+                Answer::No | Answer::Wait(_),
+            ) => {
                 // If it is lost on the way, the next question says it again.
-                let _ = shared.ask(Question::Learn { triplet }).await;
+                let _ = shared.ask(&Question::Learn { triplet }).await;
                 Answer::Yes
             }
-            (_, Answer::Yes) => {
+            (Question::Knows { triplet } | Question::See { triplet, .. }, _, Answer::Yes) => {
                 self.local.answer(&Question::Learn { triplet }, now);
                 Answer::Yes
             }
-            (Answer::Wait(own), Answer::Wait(theirs)) => Answer::Wait(own.min(theirs)),
-            (_, theirs) => theirs,
+            (Question::See { .. }, Answer::Wait(own), Answer::Wait(theirs)) => Answer::Wait(own.min(theirs)),
+            // A history that is complete for all is complete here, too, for when we are alone.
+            (Question::Accepted(accepted), Answer::No, Answer::Yes) => {
+                self.local.answer(&Question::Accepted(accepted.all_proven()), now);
+                Answer::Yes
+            }
+            // It is not made, so that it counts nowhere.
+            (Question::Attempt(attempt), Answer::Attempted(_), Answer::Throttled(left)) => {
+                self.local.answer(&Question::Unjudged(attempt), now);
+                Answer::Throttled(left)
+            }
+            (_, _, theirs) => theirs,
         }
     }
 

@@ -39,14 +39,13 @@ use crate::handover;
 use crate::queue::config::NextHop;
 use crate::reports::observer::Observer;
 use crate::reputation::Reputation;
+use crate::reputation::hourly::Hourly;
 use crate::reputation::keeper::Keeper;
 use crate::reputation::shared::Shared;
 use crate::sasl::{Logins, Service};
 use crate::table::Table;
-use crate::throttle::{Accounts, Origins};
 use admission::Admission;
 use body::Memory;
-use hourly::Hourly;
 use stress::Stress;
 
 /// Descriptor names in the socket units.
@@ -67,15 +66,12 @@ struct Server {
     tls: Option<Arc<ServerConfig>>,
     events: Events,
     tools: Tools,
-    hourly: Mutex<Hourly>,
+    hourly: Hourly,
     /// Sessions that one gateway may carry inward beside its own.
     carried: usize,
     logins: Option<Logins>,
     /// For sessions that a gateway passes on: app passwords, and the socket for what they submit.
     outside: Option<(Logins, handover::Client)>,
-    /// Wrong passwords by where they come from, and by account.
-    origins: Mutex<Origins>,
-    accounts: Mutex<Accounts>,
     queue: handover::Client,
     /// Takes what reports tell; absent where none are sent.
     observer: Option<Observer>,
@@ -253,11 +249,9 @@ fn server(
             senders: Senders::default(),
             scans: Semaphore::new(SCANS_AT_A_TIME),
         },
-        hourly: Mutex::new(Hourly::new(limits)),
+        hourly: Hourly::new(limits),
         logins: inside,
         outside,
-        origins: Mutex::default(),
-        accounts: Mutex::default(),
         queue: handover::Client::new(config.handover_socket(name)),
         observer,
         unnamed: Semaphore::new(proxied::AT_A_TIME),
@@ -330,9 +324,10 @@ impl Server {
         }
     }
 
-    /// What is known of strangers from before, where strangers come in here; who keeps it from now on.
+    /// What is known from before, where strangers come in here or passwords are tried; who keeps it from now on.
     async fn recall(&self) -> Option<Keeper> {
-        if self.instance.authentication != Authentication::None {
+        let strangers = self.instance.authentication == Authentication::None;
+        if !strangers && self.logins.is_none() && self.outside.is_none() {
             return None;
         }
         let socket = self.config.handover_socket(&self.name);

@@ -306,6 +306,7 @@ mod tests {
             policy,
             domain: "x.example".into(),
             vouched_by: None,
+            sealed: Vec::new(),
             report: None,
         };
         found(CheckName::Dmarc, Observation::Authenticated(seen))

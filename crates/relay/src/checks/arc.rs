@@ -6,6 +6,8 @@
 
 use mail_auth::{ArcOutput, AuthenticatedMessage, DkimResult, DnsError, Error, MessageAuthenticator};
 
+use serde::{Deserialize, Serialize};
+
 use super::authentication::{COMPARISONS, PART, author_domains};
 
 /// Sets that a chain may have (RFC 8617 section 4.2.1).
@@ -24,6 +26,20 @@ pub(super) struct Chain {
     pub(super) evidence: String,
     /// The trusted sealer that saw DMARC pass, if the chain holds: all sealers from him on are trusted.
     pub(super) voucher: Option<String>,
+    /// Where it holds: who sealed it, the last one first, as far as their words could count.
+    pub(super) sealed: Vec<Sealed>,
+}
+
+/// What one sealer says that he saw.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sealed {
+    /// His domain, in lower case.
+    pub domain: String,
+    /// DMARC passed for the author.
+    pub dmarc_passed: bool,
+    /// The chain before him held.
+    pub arc_passed: bool,
 }
 
 /// Result of a chain (RFC 8617 section 4.4), with what could not be found out kept apart.
@@ -65,7 +81,8 @@ pub(super) async fn observe(
         _ => String::new(),
     };
     // Out of time it has no sets, and what he who sealed it says is still to be known.
-    let voucher = voucher(message, &author, trusted).filter(|_| match result {
+    let mut words = words(message, &author);
+    let voucher = voucher(&words, trusted).filter(|_| match result {
         ChainResult::Pass => true,
         // A forger's own name server could be silent for as long as it takes.
         ChainResult::Temporary => only_trusted_keys(message, trusted),
@@ -77,6 +94,9 @@ pub(super) async fn observe(
         .map_or(String::new(), |seal| plain(&seal.header.d));
     if result == ChainResult::None {
         return Chain::none();
+    }
+    if result != ChainResult::Pass {
+        words.clear();
     }
     let word = if result == ChainResult::Pass {
         "pass"
@@ -99,6 +119,7 @@ pub(super) async fn observe(
         ),
         result,
         voucher,
+        sealed: words,
     }
 }
 
@@ -110,6 +131,7 @@ impl Chain {
             results: ";\r\n\tarc=none".to_owned(),
             evidence: "no chain".to_owned(),
             voucher: None,
+            sealed: Vec::new(),
         }
     }
 
@@ -166,19 +188,41 @@ fn unusable(message: &AuthenticatedMessage<'_>) -> Option<&'static str> {
     (!covers_author).then_some("its signature does not cover From")
 }
 
-/// The sealer on whose word the author may be believed: from the last set backwards, as long as the sealers are trusted,
-/// until one says that DMARC passed for `author`; one that saw it fail must itself have seen a chain that holds.
-fn voucher(message: &AuthenticatedMessage<'_>, author: &str, trusted: &[String]) -> Option<String> {
+/// What the sealers say, from the last set backwards, until one says that DMARC passed for `author`, or that he has not seen
+/// a chain that holds: what is before that says nothing.
+fn words(message: &AuthenticatedMessage<'_>, author: &str) -> Vec<Sealed> {
+    let mut all = Vec::new();
     for (seal, results) in message.as_headers.iter().zip(&message.aar_headers).rev() {
+        let said = Said::read(results.value, author);
         let domain = &seal.header.d;
-        if !is_trusted(trusted, domain) {
+        all.push(Sealed {
+            // Some letters beyond ASCII have a lower case within it.
+            domain: if domain.is_ascii() {
+                plain(domain)
+            } else {
+                "?".to_owned()
+            },
+            dmarc_passed: said.dmarc_passed,
+            arc_passed: said.arc_passed,
+        });
+        if said.dmarc_passed || !said.arc_passed {
+            break;
+        }
+    }
+    all
+}
+
+/// The sealer on whose word the author may be believed: from the last one backwards, as long as the sealers are trusted,
+/// until one says that DMARC passed; one that saw it fail must himself have seen a chain that holds.
+pub fn voucher(sealed: &[Sealed], trusted: &[String]) -> Option<String> {
+    for seal in sealed {
+        if !is_trusted(trusted, &seal.domain) {
             return None;
         }
-        let said = Said::read(results.value, author);
-        if said.dmarc_passed {
-            return Some(plain(domain));
+        if seal.dmarc_passed {
+            return Some(seal.domain.clone());
         }
-        if !said.arc_passed {
+        if !seal.arc_passed {
             return None;
         }
     }

@@ -101,7 +101,7 @@ fn only_sealers_in_the_list_vouch() {
     let message = AuthenticatedMessage::parse(two.as_bytes()).expect("a header");
     let by = |names: &[&str]| {
         let trusted: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        voucher(&message, AUTHOR, &trusted)
+        voucher(&words(&message, AUTHOR), &trusted)
     };
     assert_eq!(
         by(&["forward.example", "LIST.example"]).as_deref(),

@@ -17,7 +17,7 @@ use mail_auth::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::arc::{self, Chain, ChainResult};
+use super::arc::{self, Chain, ChainResult, Sealed};
 use super::{Facts, Observation, Seeing, Tools};
 use crate::config::CheckName;
 use crate::reports::Seen;
@@ -51,6 +51,9 @@ pub struct Authenticated {
     /// For DMARC that did not pass: the trusted sealer of an ARC chain who saw it pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vouched_by: Option<String>,
+    /// For DMARC that failed beside an ARC chain that holds: who sealed it, the last one first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sealed: Vec<Sealed>,
     /// For DMARC where the domain asks for reports: what is to be reported.
     #[serde(skip)]
     pub report: Option<Box<Seen>>,
@@ -252,6 +255,7 @@ fn spf_finding(
         policy: DomainPolicy::None,
         domain: String::new(),
         vouched_by: None,
+        sealed: Vec::new(),
         report: None,
     };
     (CheckName::Spf, seen, evidence)
@@ -300,6 +304,7 @@ fn dkim_finding(
         policy: DomainPolicy::None,
         domain: String::new(),
         vouched_by: None,
+        sealed: Vec::new(),
         report: None,
     };
     (CheckName::Dkim, seen, evidence)
@@ -318,6 +323,7 @@ fn arc_finding(chain: &Chain) -> (CheckName, Authenticated, String) {
         policy: DomainPolicy::None,
         domain: String::new(),
         vouched_by: None,
+        sealed: Vec::new(),
         report: None,
     };
     (CheckName::Arc, seen, chain.evidence.clone())
@@ -359,6 +365,11 @@ fn dmarc_finding(
         policy,
         domain: dmarc.domain().to_owned(),
         vouched_by: chain.voucher.clone().filter(|_| result == AuthResult::Fail),
+        sealed: if result == AuthResult::Fail {
+            chain.sealed.clone()
+        } else {
+            Vec::new()
+        },
         report: None,
     };
     let mut evidence = format!(

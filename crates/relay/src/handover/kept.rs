@@ -23,6 +23,8 @@ pub enum Ask {
     Recall,
     /// The instance's figures as they are now.
     Figures(Vec<Series>),
+    /// The proxy's figures as they are now; only the public instance knows them.
+    ProxyFigures(Vec<Series>),
 }
 
 /// What is answered, one packet.
@@ -59,6 +61,14 @@ impl Client {
     /// Gives the instance's figures.
     pub async fn report(&self, series: Vec<Series>) -> io::Result<()> {
         match self.ask(Ask::Figures(series), None).await? {
+            (Answer::Kept, _) => Ok(()),
+            (answer, _) => Err(unexpected(answer)),
+        }
+    }
+
+    /// Gives the proxy's figures.
+    pub async fn report_of_proxy(&self, series: Vec<Series>) -> io::Result<()> {
+        match self.ask(Ask::ProxyFigures(series), None).await? {
             (Answer::Kept, _) => Ok(()),
             (answer, _) => Err(unexpected(answer)),
         }

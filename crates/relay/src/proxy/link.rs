@@ -18,6 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
+use super::traffic::{Counted, Traffic};
 use crate::checks::recipient::{Existence, VerifyError};
 use crate::checks::scanner::Stream;
 use crate::config::Config;
@@ -83,7 +84,7 @@ pub(super) struct Link {
 
 impl Link {
     /// Connects and says hello.
-    pub(super) async fn open(hop: &Hop) -> Result<Self, String> {
+    pub(super) async fn open(hop: &Hop, traffic: &Arc<Traffic>) -> Result<Self, String> {
         let opened = async {
             let stream = TcpStream::connect((hop.address, hop.port))
                 .await
@@ -95,15 +96,21 @@ impl Link {
             } else {
                 client::Tls::Never
             };
-            let mut link = Self::new(Box::new(stream), Dialect::Smtp, &hop.hello, tls);
+            let mut link = Self::new(
+                Box::new(Counted::new(stream, traffic)),
+                Dialect::Smtp,
+                &hop.hello,
+                tls,
+            );
             link.hello(hop.tls.as_ref()).await?;
             Ok(link)
         };
         let whom = format!("{}:{}", hop.address, hop.port);
-        match tokio::time::timeout(LIMIT, opened).await {
+        let opened = match tokio::time::timeout(LIMIT, opened).await {
             Ok(result) => result.map_err(|why: String| format!("{whom}: {why}")),
             Err(_) => Err(format!("{whom}: no answer in {} s", LIMIT.as_secs())),
-        }
+        };
+        opened.inspect_err(|_| traffic.failed())
     }
 
     fn new(stream: Box<dyn Stream>, dialect: Dialect, hello: &str, tls: client::Tls) -> Self {

@@ -1,9 +1,11 @@
 //! Questions about what gateways remember together, passed on to the shared back end.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
 
+use super::traffic::Traffic;
 use crate::config::Config;
 use crate::events::unix_millis;
 use crate::reputation::Backend as _;
@@ -13,7 +15,7 @@ use crate::reputation::valkey::{Settings, Valkey};
 const AT_START: Duration = Duration::from_secs(3);
 
 /// Where the back end is and how to log in, where the configuration names one.
-pub(super) fn settings(config: &Config) -> anyhow::Result<Option<Settings>> {
+pub(super) fn settings(config: &Config, traffic: &Arc<Traffic>) -> anyhow::Result<Option<Settings>> {
     let Some(state) = &config.shared_state else {
         return Ok(None);
     };
@@ -38,6 +40,7 @@ pub(super) fn settings(config: &Config) -> anyhow::Result<Option<Settings>> {
         server_name,
         user: state.user.clone(),
         password,
+        traffic: Arc::clone(traffic),
     }))
 }
 

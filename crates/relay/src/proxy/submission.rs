@@ -13,6 +13,7 @@ use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -27,7 +28,9 @@ use postern_smtp::replies;
 use postern_smtp::reply::{Code, EnhancedCode, Reply};
 use serde::{Deserialize, Serialize};
 
+use super::figures::Figures;
 use super::link::{Hop, Link};
+use super::traffic::Traffic;
 use super::{PACKET, Question};
 use crate::handover::ROOM;
 
@@ -105,17 +108,27 @@ impl Words {
 }
 
 /// The proxy's side: serves one submission to its end. `stream` has given its [`Login`].
-pub(super) async fn carry(stream: &Connection, login: Login, hop: &Hop, largest: u64) -> io::Result<()> {
-    let mut inside = match begin(&login, hop).await {
+pub(super) async fn carry(
+    stream: &Connection,
+    login: Login,
+    hop: &Hop,
+    largest: u64,
+    figures: &Figures,
+) -> io::Result<()> {
+    let mut inside = match begin(&login, hop, &figures.submissions).await {
         Ok((inside, reply)) => {
             let granted = reply.is_positive();
+            figures.login(if granted { "granted" } else { "refused" });
             send(stream, &Answer::Reply(reply.into())).await?;
             if !granted {
                 return Ok(());
             }
             inside
         }
-        Err(why) => return send(stream, &Answer::Broken(why)).await,
+        Err(why) => {
+            figures.login("unavailable");
+            return send(stream, &Answer::Broken(why)).await;
+        }
     };
     drop(login);
     let mut buffer = vec![0; PACKET];
@@ -147,8 +160,8 @@ async fn send(stream: &Connection, answer: &Answer) -> io::Result<()> {
 }
 
 /// A session at the internal node that is the client's, and the answer to his password.
-async fn begin(login: &Login, hop: &Hop) -> Result<(Inside, Reply), String> {
-    let link = Link::open(hop).await?;
+async fn begin(login: &Login, hop: &Hop, traffic: &Arc<Traffic>) -> Result<(Inside, Reply), String> {
+    let link = Link::open(hop, traffic).await?;
     if !link.offers().submission {
         return Err("the internal node takes no submissions from this gateway".into());
     }

@@ -1,4 +1,4 @@
-//! The node's figures: the queue's own, and what each instance of smtpd told last.
+//! The node's figures: the queue's own, and what each instance of smtpd told last of itself and of the proxy.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,8 +16,11 @@ const FRESH: Duration = Duration::from_mins(1);
 /// All figures.
 pub struct Figures {
     own: Arc<Meter>,
-    instances: Mutex<BTreeMap<Provenance, (Instant, Vec<Series>)>>,
+    instances: Mutex<Told>,
 }
+
+/// By process, with when it was told.
+type Told = BTreeMap<String, (Instant, Vec<Series>)>;
 
 impl Figures {
     /// With the queue's own.
@@ -28,16 +31,28 @@ impl Figures {
         }
     }
 
-    fn instances(&self) -> MutexGuard<'_, BTreeMap<Provenance, (Instant, Vec<Series>)>> {
+    fn instances(&self) -> MutexGuard<'_, Told> {
         self.instances.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes what an instance tells, if it could be one's figures.
     pub fn put(&self, instance: Provenance, series: Vec<Series>) -> Answer {
+        self.put_of(format!("smtpd/{instance}"), series)
+    }
+
+    /// Takes what the proxy has told an instance; its socket is the public one's alone.
+    pub fn put_of_proxy(&self, instance: Provenance, series: Vec<Series>) -> Answer {
+        if instance != Provenance::Public {
+            return Answer::Failed("the proxy does not speak to this instance".into());
+        }
+        self.put_of("proxy".to_owned(), series)
+    }
+
+    fn put_of(&self, process: String, series: Vec<Series>) -> Answer {
         if !are_sound(&series) {
             return Answer::Failed("these are no figures of ours".into());
         }
-        self.instances().insert(instance, (Instant::now(), series));
+        self.instances().insert(process, (Instant::now(), series));
         Answer::Kept
     }
 
@@ -52,9 +67,9 @@ impl Figures {
             self.own.set(family, &[], approximate(value));
         }
         let mut processes = BTreeMap::from([("queue".to_owned(), self.own.series())]);
-        for (instance, (told, series)) in self.instances().iter() {
+        for (process, (told, series)) in self.instances().iter() {
             if told.elapsed() < FRESH {
-                processes.insert(format!("smtpd/{instance}"), series.clone());
+                processes.insert(process.clone(), series.clone());
             }
         }
         text(&processes)

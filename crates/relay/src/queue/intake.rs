@@ -110,6 +110,13 @@ impl Intake {
                     }
                     continue;
                 }
+                Ok(Some(Asked::ProxyFigures(series))) => {
+                    let answer = self.figures.put_of_proxy(self.provenance, series);
+                    if connection.answer(&answer, None).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
                 Ok(Some(asked)) => {
                     keeps = true;
                     if self

@@ -62,7 +62,7 @@ impl Snapshots {
         let answered = tokio::task::spawn_blocking(move || match asked {
             Asked::Keep(memory) => (snapshots.keep(instance, memory), None),
             Asked::Recall => snapshots.recall(instance),
-            Asked::Message(_) | Asked::Observations(_) | Asked::Figures(_) => {
+            Asked::Message(_) | Asked::Observations(_) | Asked::Figures(_) | Asked::ProxyFigures(_) => {
                 (Answer::Failed("it is not kept here".into()), None)
             }
         });

@@ -1,6 +1,9 @@
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+
+use postern_smtp::replies;
 
 use super::*;
 use crate::checks::authentication::{AuthResult, Authenticated, DomainPolicy};
@@ -170,6 +173,7 @@ fn checks_that_are_dropped_count_no_more_and_new_ones_are_said_to_be_unknown() {
         policy: DomainPolicy::Reject,
         domain: "x.example".into(),
         vouched_by: None,
+        sealed: Vec::new(),
         report: None,
     });
     let journal = [
@@ -218,6 +222,7 @@ fn temporary_errors_of_dns_keep_the_patience_that_was_had() {
         policy: DomainPolicy::Reject,
         domain: "x.example".into(),
         vouched_by: None,
+        sealed: Vec::new(),
         report: None,
     });
     for was in ["mark", "defer"] {
@@ -232,7 +237,12 @@ fn the_hourly_limit_is_counted_again() {
     let journal: String = (0..4)
         .flat_map(|at| {
             let trace = format!("t{at}");
-            [connected(at, &trace), verdict(at, &trace, "accept")]
+            let end = EventKind::Disconnected { reason: None };
+            [
+                connected(at, &trace),
+                verdict(at, &trace, "accept"),
+                line(at, &trace, end),
+            ]
         })
         .collect();
     assert_eq!(replayed(&config("", ""), &journal).0, [] as [Value; 0]);
@@ -250,8 +260,9 @@ fn the_hourly_limit_is_counted_again() {
     assert_eq!(replayed(&listed, &journal).0, [] as [Value; 0]);
 
     let late = journal
+        + &connected(4, "t4")
         + &refused(
-            "t3",
+            "t4",
             "message",
             &replies::rate_limited("from your address", 3, Duration::from_mins(7)),
             None,
@@ -335,5 +346,192 @@ fn what_was_seen_of_the_client_counts_for_all_its_messages() {
         let (differences, sum) = replayed(&config(&policy, "\"reverse-dns\""), &journal);
         assert_eq!(differences.len(), changes, "{differences:?}");
         assert_eq!(sum["not_made"], json!({}));
+    }
+}
+
+fn queued(minute: u32, trace: &str, from: &str, to: &[&str]) -> String {
+    line(
+        minute,
+        trace,
+        EventKind::Queued {
+            from: from.into(),
+            to: to.iter().map(ToString::to_string).collect(),
+            size: 100,
+            provenance: None,
+        },
+    )
+}
+
+/// A message that was taken, with a connection of its own, from the last octet of an address.
+fn taken(minute: u32, octets: &str, from: &str, to: &[&str]) -> String {
+    let trace = format!("t{minute}");
+    let peer = format!("192.0.{octets}");
+    let connected = EventKind::Connected {
+        peer,
+        port: None,
+        proxy: None,
+    };
+    [
+        line(minute, &trace, connected),
+        verdict(minute, &trace, "accept"),
+        queued(minute, &trace, from, to),
+    ]
+    .concat()
+}
+
+/// The traces that become other, with what they become and what the client would read.
+fn changed(limits: &str, journal: &str) -> Vec<(String, String, String)> {
+    let config = config(&format!("[limits]\n{limits}"), "");
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (differences, _) = replayed(&config, journal);
+    differences
+        .iter()
+        .map(|one| (text(&one["trace"]), text(&one["becomes"]), text(&one["reply"])))
+        .collect()
+}
+
+#[test]
+fn every_hourly_limit_is_counted_again() {
+    let journal = [
+        taken(0, "2.1", "a@one.example", &["me@example.org"]),
+        taken(1, "2.2", "b@one.example", &["you@example.org"]),
+        taken(2, "3.1", "a@one.example", &["me@example.org", "we@example.org"]),
+        taken(3, "2.1", "A@one.example", &["us@example.org"]),
+        taken(4, "2.3", "c@one.example", &["ME@example.org"]),
+    ]
+    .concat();
+    assert_eq!(changed("messages-per-hour = 100", &journal), []);
+    for (limits, trace, words) in [
+        (
+            "messages-per-hour = 1\nmessages-per-hour-network = 9",
+            "t3",
+            "from your address",
+        ),
+        ("messages-per-hour-network = 3", "t4", "from your network"),
+        ("messages-per-hour-sender = 1", "t3", "from this sender"),
+        ("messages-per-hour-recipient = 2", "t4", "to this recipient"),
+    ] {
+        let changes = changed(limits, &journal);
+        assert_eq!(changes.len(), 1, "{limits}: {changes:?}");
+        assert_eq!(
+            (changes[0].0.as_str(), changes[0].1.as_str()),
+            (trace, "defer"),
+            "{limits}"
+        );
+        assert!(changes[0].2.contains(words), "{limits}: {changes:?}");
+    }
+    // Of two mailboxes one has had enough: the other one's message is taken.
+    let changes = changed("messages-per-hour-recipient = 1", &journal);
+    let traces: Vec<&str> = changes.iter().map(|change| change.0.as_str()).collect();
+    assert_eq!(traces, ["t2", "t4"]);
+}
+
+#[test]
+fn a_higher_limit_takes_what_was_refused_by_it() {
+    for (stage, of, key) in [
+        ("mail", "from your network", "messages-per-hour-network"),
+        ("mail", "from this sender", "messages-per-hour-sender"),
+        ("rcpt", "to this recipient", "messages-per-hour-recipient"),
+        ("message", "from this sender", "messages-per-hour-sender"),
+    ] {
+        let reply = replies::rate_limited(of, 1, Duration::from_mins(7));
+        let late = EventKind::Refused {
+            stage: stage.into(),
+            code: reply.code.value(),
+            enhanced: reply.enhanced.unwrap().to_string(),
+            text: reply.text(),
+            check: None,
+            evidence: None,
+            from: Some("a@one.example".into()),
+            to: vec!["me@example.org".into()],
+        };
+        let journal = taken(1, "2.7", "a@one.example", &["me@example.org"]) + &line(2, "t1", late);
+        assert_eq!(changed(&format!("{key} = 1"), &journal), [], "{key}");
+        let changes = changed(&format!("{key} = 2"), &journal);
+        assert_eq!(changes, [("t1".into(), "accept".into(), String::new())], "{key}");
+    }
+}
+
+#[test]
+fn what_stands_for_local_parts_counts_and_is_not_shown() {
+    let of = |local: &str| {
+        let from = format!("{local}@one.example");
+        taken(1, "2.1", &from, &["~b@example.org"]) + &taken(2, "2.2", &from, &["~b@example.org"])
+    };
+    let one = config("[limits]\nmessages-per-hour-recipient = 1", "");
+    let (differences, sum) = replayed(&one, &of("~a"));
+    assert_eq!(differences.len(), 1, "{differences:?}");
+    assert_eq!(differences[0]["from"], "*@one.example");
+    assert_eq!(differences[0]["to"], json!(["*@example.org"]));
+    assert_eq!(sum["not_counted"], 0);
+    // Where they were left out, nobody's messages are taken for another's.
+    let sender = config("[limits]\nmessages-per-hour-sender = 1", "");
+    let (differences, sum) = replayed(&sender, &of("*"));
+    assert_eq!(differences, [] as [Value; 0]);
+    assert_eq!(sum["not_counted"], 2);
+}
+
+#[test]
+fn a_new_trusted_sealer_takes_what_was_refused_and_one_less_refuses() {
+    let failed = |vouched_by: Option<&str>, sealed: &[(&str, bool, bool)]| {
+        Observation::Authenticated(Authenticated {
+            result: AuthResult::Fail,
+            results: String::new(),
+            proves_reverse_path: false,
+            policy: DomainPolicy::Reject,
+            domain: "x.example".into(),
+            vouched_by: vouched_by.map(str::to_owned),
+            sealed: sealed
+                .iter()
+                .map(|(domain, dmarc_passed, arc_passed)| arc::Sealed {
+                    domain: (*domain).into(),
+                    dmarc_passed: *dmarc_passed,
+                    arc_passed: *arc_passed,
+                })
+                .collect(),
+            report: None,
+        })
+    };
+    let two = [("forward.example", false, true), ("list.example", true, false)];
+    let refused = |seen: &Observation| {
+        let reply = replies::dmarc_rejected("x.example");
+        let refusal = refused("t", "message", &reply, Some("dmarc"), "a@example.org");
+        [
+            connected(0, "t"),
+            check("t", "dmarc", seen),
+            verdict(2, "t", "reject"),
+            refusal,
+        ]
+        .concat()
+    };
+    let trusting = |sealers: &[&str]| {
+        let mut config = config("", "\"spf\", \"dkim\", \"dmarc\"");
+        config.trusted_sealers = sealers.iter().map(ToString::to_string).collect();
+        config
+    };
+    let changes = |sealers: &[&str], journal: &str| {
+        let (_, sum) = replayed(&trusting(sealers), journal);
+        assert_eq!(sum["judged"], 1);
+        sum["changes"].clone()
+    };
+    let journal = refused(&failed(None, &two));
+    assert_eq!(changes(&[], &journal), json!({}));
+    assert_eq!(changes(&["forward.example"], &journal), json!({}));
+    let both = ["list.example", "Forward.example"];
+    assert_eq!(changes(&both, &journal), json!({"reject -> accept": 1}));
+    // The other way; of an older version the journal tells only who vouched.
+    for sealed in [&two[..], &[]] {
+        let seen = failed(Some("list.example"), sealed);
+        let journal = [
+            connected(0, "t"),
+            check("t", "dmarc", &seen),
+            verdict(2, "t", "accept"),
+        ]
+        .concat();
+        assert_eq!(changes(&both, &journal), json!({}));
+        assert_eq!(
+            changes(&["forward.example"], &journal),
+            json!({"accept -> reject": 1})
+        );
     }
 }

@@ -1,18 +1,40 @@
 //! The back end in the process: bounded tables.
 //!
+//! Every table is bounded. An entry costs a stranger a triplet, a message that the limits let through, or a guess; where a
+//! count stands against him, he cannot have it forgotten by making others cheaply ([`Tiers`]).
 //! Triplets that wait and triplets that passed have room of their own: a flood of new ones, which costs a stranger
 //! nothing, must not make those forgotten that proved themselves. What a clock that was set back has put into the future
 //! begins anew, so that nobody waits or is blocked until then.
 
+mod keeping;
+mod values;
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{
-    Answer, Backend, Key, Millis, PASS_WINDOW, PROOFS, Question, RETRY_WINDOW, Triplet, Unavailable, millis,
+    Accepted, Answer, Attempt, Backend, Bucket, CLOCKS_DIFFER, Count, How, Key, LOGIN_WINDOW, Limit, Millis,
+    PASS_WINDOW, PROOFS, Question, RETRY_WINDOW, Triplet, Unavailable, Weigh, millis,
 };
 use crate::table::Table;
+use values::{Begun, Known, Messages, Of, Tiers, Wrong};
 
-/// Entries of each table of one process.
+/// Entries of a large table of one process; the small ones have a quarter.
 pub const ENTRIES: usize = 262_144;
+
+/// What the tables are called where they are counted, in the order of [`Tables`].
+pub const NAMES: [&str; 11] = [
+    "waiting",
+    "passed",
+    "clients",
+    "addresses",
+    "networks",
+    "senders",
+    "recipients",
+    "beginnings",
+    "histories",
+    "guesses",
+    "logins",
+];
 
 /// An entry as a snapshot takes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,56 +47,8 @@ pub struct Kept {
     pub value: [u64; 2],
 }
 
-/// All that is kept, a list for each table: waiting, passed, clients, counts; what is forgotten first comes first.
-pub type Tables = [Vec<Kept>; 4];
-
-#[derive(Debug, Clone, Copy)]
-struct Known<V> {
-    key: Key,
-    value: V,
-}
-
-type Of<V> = Table<Known<V>, Millis>;
-
-#[derive(Debug, Clone, Copy)]
-struct Count {
-    began: Millis,
-    this: u32,
-    before: u32,
-}
-
-impl Count {
-    fn new(now: Millis) -> Self {
-        Self {
-            began: now,
-            this: 0,
-            before: 0,
-        }
-    }
-
-    fn at(self, now: Millis, window: Millis) -> Self {
-        let Some(passed) = now.checked_sub(self.began) else {
-            return Self::new(now);
-        };
-        if passed < window {
-            self
-        } else if passed < 2 * window {
-            Self {
-                began: self.began + window,
-                this: 0,
-                before: self.this,
-            }
-        } else {
-            Self::new(now)
-        }
-    }
-
-    #[allow(clippy::cast_precision_loss, reason = "windows are far below 2^52 ms")]
-    fn weighted(self, now: Millis, window: Millis) -> f64 {
-        let passed = now.saturating_sub(self.began) as f64 / window as f64;
-        f64::from(self.this) + f64::from(self.before) * (1.0 - passed.min(1.0))
-    }
-}
+/// All that is kept, a list for each of [`NAMES`]; what is forgotten first comes first.
+pub type Tables = [Vec<Kept>; NAMES.len()];
 
 #[derive(Debug)]
 struct State {
@@ -83,7 +57,14 @@ struct State {
     passed: Of<()>,
     /// For how many triplets the client came back.
     clients: Of<u32>,
-    counts: Of<Count>,
+    /// Messages, by [`Limit`].
+    messages: [Tiers<Messages>; 4],
+    /// Histories that are not complete.
+    beginnings: Of<Begun>,
+    /// Those that are, and the domains that have one.
+    histories: Of<()>,
+    guesses: Tiers<Wrong>,
+    logins: Of<()>,
 }
 
 /// The tables of one process.
@@ -91,13 +72,18 @@ struct State {
 pub struct Local(Mutex<State>);
 
 impl Local {
-    /// Empty tables with room for so many entries each.
+    /// Empty tables with room for so many entries each; those about histories and passwords for a quarter.
     pub fn new(entries: usize) -> Self {
+        let few = entries / 4;
         Self(Mutex::new(State {
             waiting: Table::new(entries),
             passed: Table::new(entries),
             clients: Table::new(entries),
-            counts: Table::new(entries),
+            messages: std::array::from_fn(|_| Tiers::new(entries)),
+            beginnings: Table::new(few),
+            histories: Table::new(few),
+            guesses: Tiers::new(few),
+            logins: Table::new(few),
         }))
     }
 
@@ -109,83 +95,77 @@ impl Local {
     pub fn answer(&self, question: &Question, now: Millis) -> Answer {
         let mut state = self.state();
         let yes = |yes| if yes { Answer::Yes } else { Answer::No };
-        match *question {
-            Question::Allows { key, limit, window } => yes(state.allows(key, limit, window, now)),
-            Question::Take { key, limit, window } => yes(state.take(key, limit, window, now)),
-            Question::Knows { triplet } => yes(state.knows(triplet, now)),
-            Question::See { triplet, delay } => state.see(triplet, delay, now),
+        match question {
+            Question::Weigh(weigh) => state.weigh(weigh, now),
+            Question::Accepted(accepted) => yes(state.accepted(accepted, now)),
+            Question::Attempt(attempt) => state.attempt(attempt, now),
+            Question::Right(attempt) => {
+                state.take_back(attempt, now);
+                state.log_in(attempt.login, now);
+                Answer::Yes
+            }
+            Question::Unjudged(attempt) => {
+                state.take_back(attempt, now);
+                Answer::Yes
+            }
+            Question::Knows { triplet } => yes(state.knows(*triplet, now)),
+            Question::See { triplet, delay } => state.see(*triplet, *delay, now),
             Question::Learn { triplet } => {
                 state.pass(triplet.whole, now);
                 Answer::Yes
             }
             Question::Prove { client } => {
-                state.set_proofs(client, PROOFS, now);
+                state.set_proofs(*client, PROOFS, now);
                 Answer::Yes
             }
         }
     }
 
-    /// Entries held of each table, in the order of [`Tables`].
-    pub fn len(&self) -> [usize; 4] {
+    /// Puts into a question what another back end is to take from this one.
+    pub(super) fn add_what_is_known(&self, question: &mut Question, now: Millis) {
+        let mut state = self.state();
+        match question {
+            Question::Weigh(weigh) => {
+                weigh.proven |= weigh.histories.iter().any(|key| state.has_history(*key, now));
+            }
+            Question::Accepted(accepted) => {
+                if let Some(history) = &mut accepted.history {
+                    let proofs = history.proofs.iter().copied();
+                    history.proven = proofs.filter(|key| state.has_history(*key, now)).collect();
+                }
+            }
+            Question::Attempt(attempt) | Question::Right(attempt) | Question::Unjudged(attempt) => {
+                attempt.known |= state.logins.get(&attempt.login, now).is_some();
+            }
+            Question::Knows { .. }
+            | Question::See { .. }
+            | Question::Learn { .. }
+            | Question::Prove { .. } => {}
+        }
+    }
+
+    /// Entries held of each table, in the order of [`NAMES`].
+    pub fn len(&self) -> [usize; NAMES.len()] {
         let state = self.state();
+        let [addresses, networks, senders, recipients] = &state.messages;
         [
             state.waiting.len(),
             state.passed.len(),
             state.clients.len(),
-            state.counts.len(),
+            addresses.len(),
+            networks.len(),
+            senders.len(),
+            recipients.len(),
+            state.beginnings.len(),
+            state.histories.len(),
+            state.guesses.len(),
+            state.logins.len(),
         ]
     }
 
     /// Whether nothing is remembered.
     pub fn is_empty(&self) -> bool {
-        self.len() == [0; 4]
-    }
-
-    /// What is remembered at `now`.
-    pub fn tables(&self, now: Millis) -> Tables {
-        let state = self.state();
-        [
-            kept(&state.waiting, now, |since| [*since, 0]),
-            kept(&state.passed, now, |()| [0, 0]),
-            kept(&state.clients, now, |proofs| [u64::from(*proofs), 0]),
-            kept(&state.counts, now, |count| {
-                [count.began, u64::from(count.this) << 32 | u64::from(count.before)]
-            }),
-        ]
-    }
-
-    /// Takes in what was kept. What is known already is newer and stays; what would hold longer than anything put in
-    /// now is cut to that.
-    pub fn restore(&self, tables: Tables, now: Millis) {
-        let mut state = self.state();
-        let [waiting, passed, clients, counts] = tables;
-        let low = |number: u64| u32::try_from(number & u64::from(u32::MAX)).unwrap_or(u32::MAX);
-        fill(
-            &mut state.waiting,
-            waiting,
-            millis(RETRY_WINDOW),
-            now,
-            |[since, _]| since.min(now),
-        );
-        fill(&mut state.passed, passed, millis(PASS_WINDOW), now, |_| ());
-        fill(
-            &mut state.clients,
-            clients,
-            millis(PASS_WINDOW),
-            now,
-            |[proofs, _]| low(proofs),
-        );
-        fill(
-            &mut state.counts,
-            counts,
-            millis(PASS_WINDOW),
-            now,
-            |[began, both]| Count {
-                began,
-                this: low(both >> 32),
-                before: low(both),
-            },
-        );
+        self.len() == [0; NAMES.len()]
     }
 }
 
@@ -196,22 +176,118 @@ impl Backend for Local {
 }
 
 impl State {
-    fn allows(&mut self, key: Key, limit: u32, window: Millis, now: Millis) -> bool {
-        self.counts
-            .get(&key, now)
-            .is_none_or(|known| known.value.at(now, window).weighted(now, window) < f64::from(limit))
+    fn weigh(&mut self, weigh: &Weigh, now: Millis) -> Answer {
+        let proven = weigh.proven || weigh.histories.iter().any(|key| self.has_history(*key, now));
+        let factor = if proven { weigh.factor } else { 1 };
+        for count in &weigh.counts {
+            let per_hour = count.per_hour.saturating_mul(factor);
+            let most = per_hour.saturating_add(u32::from(count.how == How::Taken));
+            if let Some(wait) = self.messages(count.limit, count.key, now).wait(most, now) {
+                return Answer::Over {
+                    limit: count.limit,
+                    per_hour,
+                    wait,
+                };
+            }
+        }
+        for Count { limit, key, .. } in weigh.counts.iter().filter(|count| count.how == How::Take) {
+            self.count(*limit, *key, now);
+        }
+        Answer::Yes
     }
 
-    fn take(&mut self, key: Key, limit: u32, window: Millis, now: Millis) -> bool {
-        if !self.allows(key, limit, window, now) {
-            return false;
+    fn messages(&mut self, limit: Limit, key: Key, now: Millis) -> Messages {
+        let known = self.messages[limit as usize].get(key, now);
+        known.map_or(Messages::none(now), |known| known.at(now))
+    }
+
+    fn count(&mut self, limit: Limit, key: Key, now: Millis) {
+        let messages = self.messages(limit, key, now).one_more();
+        self.messages[limit as usize].insert(key, messages, messages.are_many(), messages.expire(), now);
+    }
+
+    fn has_history(&mut self, key: Key, now: Millis) -> bool {
+        self.histories.get(&key, now).is_some()
+    }
+
+    /// Whether the history is complete.
+    fn accepted(&mut self, accepted: &Accepted, now: Millis) -> bool {
+        for key in &accepted.recipients {
+            self.count(Limit::Recipient, *key, now);
         }
-        let known = self.counts.get(&key, now);
-        let mut value = known.map_or(Count::new(now), |known| known.value.at(now, window));
-        value.this += 1;
-        let expires = value.began + 2 * window;
-        self.counts.insert(&key, Known { key, value }, expires, now);
-        true
+        let Some(history) = &accepted.history else {
+            return true;
+        };
+        let expires = now + millis(PASS_WINDOW);
+        let mut all = true;
+        for key in &history.proofs {
+            let begun = self.beginnings.get(key, now).map(|known| known.value);
+            let none = Begun {
+                first: now,
+                messages: 0,
+            };
+            let begun = begun
+                .filter(|begun| begun.first <= now + millis(CLOCKS_DIFFER))
+                .unwrap_or(none);
+            let messages = begun.messages.saturating_add(1);
+            let complete = history.proven.contains(key)
+                || self.has_history(*key, now)
+                || (messages >= history.messages && now.saturating_sub(begun.first) >= history.age);
+            if complete {
+                for key in [*key, history.domain] {
+                    self.histories
+                        .insert(&key, Known { key, value: () }, expires, now);
+                }
+            } else {
+                let value = Begun { messages, ..begun };
+                self.beginnings
+                    .insert(key, Known { key: *key, value }, expires, now);
+            }
+            all &= complete;
+        }
+        all
+    }
+
+    fn of<'a>(&mut self, attempt: &'a Attempt, now: Millis) -> &'a [Bucket] {
+        if attempt.known || self.logins.get(&attempt.login, now).is_some() {
+            &attempt.of_known
+        } else {
+            &attempt.of_unknown
+        }
+    }
+
+    fn wrong(&mut self, key: Key, now: Millis) -> Wrong {
+        let known = self.guesses.get(key, now);
+        known.map_or(Wrong::none(now), |known| known.at(now))
+    }
+
+    fn attempt(&mut self, attempt: &Attempt, now: Millis) -> Answer {
+        let buckets = self.of(attempt, now);
+        for Bucket { key, most } in buckets {
+            if let Some(wait) = self.wrong(*key, now).wait(*most, now) {
+                return Answer::Throttled(wait);
+            }
+        }
+        let mut first = None;
+        for Bucket { key, .. } in buckets {
+            let wrong = self.wrong(*key, now).one_more();
+            self.guesses
+                .insert(*key, wrong, wrong.are_many(), wrong.expire(), now);
+            first.get_or_insert(wrong.passwords);
+        }
+        Answer::Attempted(first.unwrap_or(1))
+    }
+
+    fn take_back(&mut self, attempt: &Attempt, now: Millis) {
+        for Bucket { key, .. } in self.of(attempt, now) {
+            let wrong = self.wrong(*key, now).one_less();
+            self.guesses.change(*key, wrong, now);
+        }
+    }
+
+    fn log_in(&mut self, key: Key, now: Millis) {
+        let expires = now + millis(LOGIN_WINDOW);
+        self.logins.insert(&key, Known { key, value: () }, expires, now);
     }
 
     fn knows(&mut self, triplet: Triplet, now: Millis) -> bool {
@@ -263,126 +339,6 @@ impl State {
     }
 }
 
-fn kept<V>(table: &Of<V>, now: Millis, value: impl Fn(&V) -> [u64; 2]) -> Vec<Kept> {
-    let live = table.iter().filter(|(_, expires)| *expires > now);
-    live.map(|(known, expires)| Kept {
-        key: known.key,
-        expires,
-        value: value(&known.value),
-    })
-    .collect()
-}
-
-fn fill<V>(table: &mut Of<V>, kept: Vec<Kept>, longest: Millis, now: Millis, value: impl Fn([u64; 2]) -> V) {
-    for Kept {
-        key,
-        expires,
-        value: numbers,
-    } in kept
-    {
-        if expires > now && table.get(&key, now).is_none() {
-            let known = Known {
-                key,
-                value: value(numbers),
-            };
-            table.insert(&key, known, expires.min(now + longest), now);
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DELAY: Millis = 300_000;
-    const HOUR: Millis = 3_600_000;
-
-    fn triplet(from: &str) -> Triplet {
-        Triplet {
-            whole: Key::new("t", &[from]),
-            client: Key::new("c", &[from]),
-        }
-    }
-
-    fn see(from: &str) -> Question {
-        Question::See {
-            triplet: triplet(from),
-            delay: DELAY,
-        }
-    }
-
-    #[test]
-    fn a_flood_of_new_triplets_leaves_the_known_ones() {
-        let local = Local::new(100);
-        local.answer(&see("known"), 1000);
-        assert_eq!(local.answer(&see("known"), 1000 + DELAY), Answer::Yes);
-        for number in 0..200 {
-            local.answer(&see(&number.to_string()), 1000 + DELAY);
-        }
-        assert_eq!(local.answer(&see("known"), 1000 + DELAY), Answer::Yes);
-        assert_eq!(local.len(), [100, 1, 1, 0]);
-    }
-
-    #[test]
-    fn a_clock_that_is_set_back_blocks_nobody() {
-        let local = Local::new(100);
-        let year = 365 * 24 * HOUR;
-        let take = Question::Take {
-            key: Key::new("k", &[]),
-            limit: 1,
-            window: HOUR,
-        };
-        local.answer(&see("a"), year);
-        assert_eq!(local.answer(&take, year), Answer::Yes);
-        assert_eq!(local.answer(&take, year), Answer::No);
-        assert_eq!(local.answer(&take, HOUR), Answer::Yes);
-        assert_eq!(local.answer(&see("a"), HOUR), Answer::Wait(DELAY));
-    }
-
-    #[test]
-    fn what_was_kept_is_known_again_and_no_longer_than_before() {
-        let (first, second) = (Local::new(100), Local::new(100));
-        let take = Question::Take {
-            key: Key::new("k", &[]),
-            limit: 2,
-            window: HOUR,
-        };
-        first.answer(&see("passed"), HOUR);
-        assert_eq!(first.answer(&see("passed"), HOUR + DELAY), Answer::Yes);
-        first.answer(&see("waiting"), HOUR + DELAY);
-        first.answer(&take, HOUR + DELAY);
-        first.answer(&take, HOUR + DELAY);
-        let client = Key::new("c", &["proven"]);
-        first.answer(&Question::Prove { client }, HOUR);
-        let now = HOUR + DELAY + 60_000;
-        second.restore(first.tables(now), now);
-        assert_eq!(second.answer(&take, now), Answer::No);
-        assert_eq!(second.answer(&see("waiting"), now), Answer::Wait(DELAY - 60_000));
-        assert_eq!(second.answer(&see("proven"), now), Answer::Yes);
-        assert_eq!(second.answer(&see("passed"), now), Answer::Yes);
-        let late = HOUR + DELAY + millis(PASS_WINDOW) - 1;
-        let third = Local::new(100);
-        third.restore(first.tables(now), late);
-        assert_eq!(
-            third.len(),
-            [0, 1, 1, 0],
-            "what has expired meanwhile is not taken in"
-        );
-    }
-
-    #[test]
-    fn a_kept_entry_holds_no_longer_than_a_new_one() {
-        let local = Local::new(100);
-        let kept = |value| Kept {
-            key: triplet("a").whole,
-            expires: Millis::MAX,
-            value,
-        };
-        local.restore([vec![kept([Millis::MAX, 7])], vec![], vec![], vec![]], HOUR);
-        assert_eq!(local.answer(&see("a"), HOUR + DELAY), Answer::Yes);
-        let local = Local::new(100);
-        local.restore([vec![], vec![kept([0, 0])], vec![], vec![]], HOUR);
-        let late = HOUR + millis(PASS_WINDOW);
-        assert_eq!(local.answer(&see("a"), late), Answer::Wait(DELAY));
-    }
-}
+#[path = "local/tests.rs"]
+mod tests;

@@ -65,7 +65,7 @@ impl Shared {
     }
 
     /// The shared answer, soon.
-    pub async fn ask(&self, question: Question) -> Result<Answer, Unavailable> {
+    pub async fn ask(&self, question: &Question) -> Result<Answer, Unavailable> {
         {
             let mut lost = lock(&self.lost);
             match *lost {
@@ -94,19 +94,21 @@ impl Shared {
         *lost = failure.map(|_| Instant::now() + AGAIN);
         match failure {
             Some(why) if !before => self.events.warn(format!(
-                "SHARED STATE LOST: {why}; this gateway goes by its own memory of greylist and limits until it answers again; see \
+                "SHARED STATE LOST: {why}; this gateway goes by its own memory of greylist, limits and wrong passwords until it answers again; see \
                  that the host of [dmz-state] runs and can be reached"
             )),
             None if before => self.events.warn(
-                "the shared state answers again; greylist and limits are shared with the other gateways from here on",
+                "the shared state answers again; greylist, limits and wrong passwords are shared with the other gateways from here on",
             ),
             _ => {}
         }
     }
 
-    async fn exchange(&self, question: Question) -> io::Result<Reply> {
+    async fn exchange(&self, question: &Question) -> io::Result<Reply> {
         let _place = self.places.acquire().await.map_err(io::Error::other)?;
-        let packet = serde_json::to_vec(&Asked { remembered: question })?;
+        let packet = serde_json::to_vec(&Asked {
+            remembered: question.clone(),
+        })?;
         loop {
             let idle = lock(&self.idle).pop();
             let Some(connection) = idle else { break };

@@ -6,16 +6,21 @@
 use aws_lc_rs::digest::{SHA256, digest};
 
 use super::Key;
-use super::local::{ENTRIES, Kept, Tables};
+use super::local::{ENTRIES, Kept, NAMES, Tables};
 
 const MAGIC: &[u8; 8] = b"POSTREPU";
-/// A later version says so here; this one reads only its own.
-const VERSION: u32 = 1;
+/// A later version says so here.
+const VERSION: u32 = 2;
+/// The first version had the first four tables, and is read.
+const FIRST: u32 = 1;
+const TABLES_OF_FIRST: usize = 4;
 const HEADER: usize = 8 + 4 + 8 + 32;
 const ENTRY: usize = 16 + 8 + 16;
 
 /// Octets of a snapshot at most.
-pub const MAX_OCTETS: u64 = (HEADER + 4 * (4 + ENTRIES * ENTRY)) as u64;
+pub const MAX_OCTETS: u64 = (HEADER + NAMES.len() * 4 + OF_ALL * ENTRY) as u64;
+/// Entries of seven large tables and four small ones.
+const OF_ALL: usize = 7 * ENTRIES + 4 * (ENTRIES / 4);
 
 /// Why octets are no snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -24,7 +29,7 @@ pub enum SnapshotError {
     #[error("it is not a snapshot, or not a whole one")]
     Frame,
     /// A later or earlier version wrote it.
-    #[error("it is of version {0}; this program reads version {VERSION}")]
+    #[error("it is of version {0}; this program reads up to version {VERSION}")]
     Version(u32),
     /// Its octets changed.
     #[error("its checksum is wrong")]
@@ -37,7 +42,7 @@ pub enum SnapshotError {
 /// The tables, framed.
 pub fn write(tables: &Tables) -> Vec<u8> {
     let entries: usize = tables.iter().map(|table| table.len().min(ENTRIES)).sum();
-    let mut payload = Vec::with_capacity(4 * 4 + entries * ENTRY);
+    let mut payload = Vec::with_capacity(4 * NAMES.len() + entries * ENTRY);
     for table in tables {
         // What is forgotten first comes first, so the last ones are the ones to keep.
         let newest = &table[table.len().saturating_sub(ENTRIES)..];
@@ -58,8 +63,8 @@ pub fn write(tables: &Tables) -> Vec<u8> {
     octets
 }
 
-/// Whether the octets are a whole snapshot of this version; the payload.
-pub fn verify(octets: &[u8]) -> Result<&[u8], SnapshotError> {
+/// Whether the octets are a whole snapshot of a version that is read; the version and the payload.
+pub fn verify(octets: &[u8]) -> Result<(u32, &[u8]), SnapshotError> {
     let mut rest = octets;
     if take::<8>(&mut rest) != Some(*MAGIC) {
         return Err(SnapshotError::Frame);
@@ -67,7 +72,7 @@ pub fn verify(octets: &[u8]) -> Result<&[u8], SnapshotError> {
     let version = take(&mut rest)
         .map(u32::from_le_bytes)
         .ok_or(SnapshotError::Frame)?;
-    if version != VERSION {
+    if version != VERSION && version != FIRST {
         return Err(SnapshotError::Version(version));
     }
     let length = take(&mut rest)
@@ -80,14 +85,19 @@ pub fn verify(octets: &[u8]) -> Result<&[u8], SnapshotError> {
     if digest(&SHA256, rest).as_ref() != checksum {
         return Err(SnapshotError::Checksum);
     }
-    Ok(rest)
+    Ok((version, rest))
 }
 
 /// Verifies and reads the tables.
 pub fn read(octets: &[u8]) -> Result<Tables, SnapshotError> {
-    let mut rest = verify(octets)?;
+    let (version, mut rest) = verify(octets)?;
     let mut tables = Tables::default();
-    for table in &mut tables {
+    let written = if version == FIRST {
+        TABLES_OF_FIRST
+    } else {
+        NAMES.len()
+    };
+    for table in &mut tables[..written] {
         *table = read_table(&mut rest).ok_or(SnapshotError::Tables)?;
     }
     if rest.is_empty() {
@@ -135,7 +145,11 @@ mod tests {
                 })
                 .collect()
         };
-        [table("a"), table("b"), vec![], table("d")]
+        let mut tables = Tables::default();
+        for (number, name) in NAMES.iter().enumerate().filter(|(number, _)| *number != 2) {
+            tables[number] = table(name);
+        }
+        tables
     }
 
     #[test]
@@ -162,6 +176,21 @@ mod tests {
         let mut octets = write(&tables(1));
         octets[8] = 9;
         assert_eq!(read(&octets), Err(SnapshotError::Version(9)));
+    }
+
+    #[test]
+    fn the_first_version_is_read() {
+        let mut all = tables(1);
+        all[TABLES_OF_FIRST..].fill(vec![]);
+        let octets = write(&all);
+        let empty = 4 * (NAMES.len() - TABLES_OF_FIRST);
+        let payload = &octets[HEADER..octets.len() - empty];
+        let mut first = MAGIC.to_vec();
+        first.extend(FIRST.to_le_bytes());
+        first.extend((payload.len() as u64).to_le_bytes());
+        first.extend(digest(&SHA256, payload).as_ref());
+        first.extend(payload);
+        assert_eq!(read(&first).unwrap(), all);
     }
 
     proptest! {

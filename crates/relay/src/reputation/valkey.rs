@@ -18,8 +18,10 @@ use tokio::sync::{Notify, watch};
 use tokio_rustls::TlsConnector;
 
 use super::{
-    Answer, Backend, Key, Millis, PASS_WINDOW, PROOFS, Question, RETRY_WINDOW, Triplet, Unavailable, millis,
+    Accepted, Answer, Attempt, Backend, CLOCKS_DIFFER, FORGIVEN, HOUR, How, Key, LOGIN_WINDOW, Limit, Millis,
+    PASS_WINDOW, PROOFS, Question, RETRY_WINDOW, Triplet, Unavailable, Weigh, millis,
 };
+use crate::proxy::traffic::{Counted, Traffic};
 
 /// From connecting to the login's answer.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -43,6 +45,8 @@ pub struct Settings {
     pub user: String,
     /// Its password.
     pub password: String,
+    /// What goes there and back.
+    pub traffic: Arc<Traffic>,
 }
 
 type Connected = Result<MultiplexedConnection, String>;
@@ -78,70 +82,132 @@ impl Valkey {
         mut connection: MultiplexedConnection,
         question: &Question,
         now: Millis,
-    ) -> redis::RedisResult<i64> {
+    ) -> redis::RedisResult<Vec<u64>> {
         let mut run = self.script.prepare_invoke();
-        let triplet = |run: &mut redis::ScriptInvocation<'_>, triplet: &Triplet| {
-            run.key(name("waiting", triplet.whole))
-                .key(name("passed", triplet.whole))
-                .key(name("client", triplet.client));
-        };
-        let word = match question {
-            Question::Allows { key, .. } | Question::Take { key, .. } => {
-                run.key(name("count", *key));
-                if matches!(question, Question::Take { .. }) {
-                    "take"
-                } else {
-                    "allows"
-                }
-            }
-            Question::Knows { triplet: of } => {
-                triplet(&mut run, of);
-                "knows"
-            }
-            Question::See { triplet: of, .. } => {
-                triplet(&mut run, of);
-                "see"
-            }
-            Question::Learn { triplet: of } => {
-                triplet(&mut run, of);
-                "learn"
-            }
-            Question::Prove { client } => {
-                triplet(
-                    &mut run,
-                    &Triplet {
-                        whole: *client,
-                        client: *client,
-                    },
-                );
-                "prove"
-            }
-        };
-        run.arg(word).arg(now);
         match question {
-            Question::Allows { limit, window, .. } | Question::Take { limit, window, .. } => {
-                run.arg(*limit).arg(*window);
+            Question::Weigh(weigh) => weigh_with(&mut run, weigh, now),
+            Question::Accepted(accepted) => accepted_with(&mut run, accepted, now),
+            Question::Attempt(attempt) => attempt_with(&mut run, "attempt", attempt, now),
+            Question::Right(attempt) => attempt_with(&mut run, "right", attempt, now),
+            Question::Unjudged(attempt) => attempt_with(&mut run, "unjudged", attempt, now),
+            Question::Knows { triplet } => triplet_with(&mut run, "knows", triplet, now),
+            Question::See { triplet, delay } => {
+                triplet_with(&mut run, "see", triplet, now);
+                run.arg(*delay);
             }
-            _ => {
-                run.arg(millis(PASS_WINDOW)).arg(millis(RETRY_WINDOW)).arg(PROOFS);
+            Question::Learn { triplet } => triplet_with(&mut run, "learn", triplet, now),
+            Question::Prove { client } => {
+                let triplet = Triplet {
+                    whole: *client,
+                    client: *client,
+                };
+                triplet_with(&mut run, "prove", &triplet, now);
             }
-        }
-        if let Question::See { delay, .. } = question {
-            run.arg(*delay);
         }
         run.invoke_async(&mut connection).await
     }
+}
+
+type Run<'a> = redis::ScriptInvocation<'a>;
+
+/// What every question begins with.
+fn begin(run: &mut Run<'_>, word: &str, now: Millis) {
+    run.arg(word).arg(now).arg(millis(CLOCKS_DIFFER));
+}
+
+fn triplet_with(run: &mut Run<'_>, word: &str, triplet: &Triplet, now: Millis) {
+    run.key(name("waiting", triplet.whole))
+        .key(name("passed", triplet.whole))
+        .key(name("client", triplet.client));
+    begin(run, word, now);
+    run.arg(millis(PASS_WINDOW)).arg(millis(RETRY_WINDOW)).arg(PROOFS);
+}
+
+fn weigh_with(run: &mut Run<'_>, weigh: &Weigh, now: Millis) {
+    begin(run, "weigh", now);
+    run.arg(millis(HOUR))
+        .arg(weigh.factor)
+        .arg(u8::from(weigh.proven))
+        .arg(weigh.counts.len());
+    for count in &weigh.counts {
+        let how = match count.how {
+            How::Look => "look",
+            How::Take => "take",
+            How::Taken => "taken",
+        };
+        run.key(name(kind(count.limit), count.key))
+            .arg(count.per_hour)
+            .arg(how);
+    }
+    for key in &weigh.histories {
+        run.key(name("history", *key));
+    }
+}
+
+fn accepted_with(run: &mut Run<'_>, accepted: &Accepted, now: Millis) {
+    begin(run, "accepted", now);
+    run.arg(millis(HOUR))
+        .arg(millis(PASS_WINDOW))
+        .arg(accepted.recipients.len());
+    for key in &accepted.recipients {
+        run.key(name(kind(Limit::Recipient), *key));
+    }
+    if let Some(history) = &accepted.history {
+        run.arg(history.messages).arg(history.age);
+        run.key(name("history", history.domain));
+        for key in &history.proofs {
+            run.key(name("beginning", *key)).key(name("history", *key));
+            run.arg(u8::from(history.proven.contains(key)));
+        }
+    }
+}
+
+fn attempt_with(run: &mut Run<'_>, word: &str, attempt: &Attempt, now: Millis) {
+    begin(run, word, now);
+    run.key(name("login", attempt.login));
+    run.arg(millis(FORGIVEN))
+        .arg(millis(LOGIN_WINDOW))
+        .arg(u8::from(attempt.known))
+        .arg(attempt.of_known.len());
+    for bucket in attempt.of_known.iter().chain(&attempt.of_unknown) {
+        run.key(name("guess", bucket.key)).arg(bucket.most);
+    }
+}
+
+fn kind(limit: Limit) -> &'static str {
+    match limit {
+        Limit::Address => "address",
+        Limit::Network => "network",
+        Limit::Sender => "sender",
+        Limit::Recipient => "recipient",
+    }
+}
+
+/// The answer that the script's words are.
+fn answer(question: &Question, words: &[u64]) -> Option<Answer> {
+    let count = |number: u64| u32::try_from(number).ok();
+    Some(match (words, question) {
+        ([1], _) => Answer::Yes,
+        ([2], _) => Answer::No,
+        ([3, left], _) => Answer::Wait(*left),
+        ([4, which, per_hour, wait], Question::Weigh(weigh)) => Answer::Over {
+            limit: weigh.counts.get(usize::try_from(*which).ok()?)?.limit,
+            per_hour: count(*per_hour)?,
+            wait: *wait,
+        },
+        ([5, wrong], _) => Answer::Attempted(count(*wrong)?),
+        ([6, left], _) => Answer::Throttled(*left),
+        _ => return None,
+    })
 }
 
 impl Backend for Valkey {
     async fn ask(&self, question: &Question, now: Millis) -> Result<Answer, Unavailable> {
         let connection = self.connection.borrow().clone().map_err(Unavailable)?;
         match self.run(connection, question, now).await {
-            Ok(-1) => Ok(Answer::Yes),
-            Ok(-2) => Ok(Answer::No),
-            Ok(left) => u64::try_from(left)
-                .map(Answer::Wait)
-                .map_err(|_| Unavailable(format!("the server answered {left}"))),
+            Ok(words) => {
+                answer(question, &words).ok_or_else(|| Unavailable(format!("the server answered {words:?}")))
+            }
             Err(error) => {
                 // One that refuses, or is silent, is asked anew from the login on.
                 self.broken.notify_one();
@@ -163,7 +229,11 @@ async fn stay_connected(settings: Settings, found: watch::Sender<Connected>, bro
         .set_skip_set_lib_name();
     while !found.is_closed() {
         let connecting = tokio::time::timeout(CONNECT, connect(&settings, &login));
-        let why = match connecting.await {
+        let connected = connecting.await;
+        if !matches!(connected, Ok(Ok(_))) {
+            settings.traffic.failed();
+        }
+        let why = match connected {
             Ok(Ok((connection, driver))) => {
                 found.send_modify(|state| *state = Ok(connection));
                 tokio::select! {
@@ -188,7 +258,10 @@ async fn connect(
     let stream = TcpStream::connect(settings.address).await?;
     stream.set_nodelay(true)?;
     let stream = TlsConnector::from(settings.tls.clone())
-        .connect(settings.server_name.clone(), stream)
+        .connect(
+            settings.server_name.clone(),
+            Counted::new(stream, &settings.traffic),
+        )
         .await?;
     let limits = AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER));
     MultiplexedConnection::new_with_config(login, stream, limits)

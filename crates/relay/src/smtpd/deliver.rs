@@ -87,7 +87,8 @@ impl Connection {
         let reply = self
             .hand_over(self.envelope(message, proven, size), sealed)
             .await?;
-        self.count_accepted(message, &findings, matches!(verdict, Verdict::Mark(_)));
+        self.count_accepted(message, &findings, matches!(verdict, Verdict::Mark(_)))
+            .await;
         Ok(reply)
     }
 
@@ -139,7 +140,7 @@ impl Connection {
                 break;
             }
             if phase == Phase::Origin {
-                self.count_sender(&findings)?;
+                self.count_sender(&findings).await?;
             }
         }
         Ok((findings, verdict))

@@ -1,11 +1,14 @@
 //! The instance's figures, told to the queue, which answers for the node: nobody may connect to smtpd.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Server;
 use crate::handover::kept::Client;
 use crate::metrics::{Family, approximate};
+use crate::queue::provenance::Provenance;
+use crate::reputation::local::NAMES;
 
 /// Between two reports.
 const EVERY: Duration = Duration::from_secs(10);
@@ -21,12 +24,26 @@ pub(super) async fn report(server: Arc<Server>) {
         if let Some(connected) = &client {
             measure(&server);
             let told = tokio::time::timeout(EVERY, connected.report(server.events.meter().series()));
-            if !matches!(told.await, Ok(Ok(()))) {
+            if !matches!(told.await, Ok(Ok(()))) || report_of_proxy(&server, connected).await.is_err() {
                 client = None;
             }
         }
         tokio::time::sleep(EVERY).await;
     }
+}
+
+/// The proxy listens to the public instance alone. One that does not answer is missed in the figures, and by who asks it about
+/// recipients, which is told.
+async fn report_of_proxy(server: &Server, queue: &Client) -> io::Result<()> {
+    if server.config.proxy.is_none() || server.name != Provenance::Public.as_str() {
+        return Ok(());
+    }
+    let socket = server.config.proxy_socket();
+    let asked = crate::proxy::figures::ask(&socket);
+    let Ok(Ok(series)) = tokio::time::timeout(EVERY, asked).await else {
+        return Ok(());
+    };
+    tokio::time::timeout(EVERY, queue.report_of_proxy(series)).await?
 }
 
 /// What is not counted by events.
@@ -35,8 +52,7 @@ fn measure(server: &Server) {
     let octets = |number: usize| approximate(u64::try_from(number).unwrap_or(u64::MAX));
     meter.set(Family::ConnectionsOpen, &[], octets(server.admission.count()));
     meter.set(Family::MessageMemory, &[], octets(server.memory.taken()));
-    let tables = ["waiting", "passed", "clients", "counts"];
-    for (table, entries) in tables.iter().zip(server.tools.reputation.local().len()) {
+    for (table, entries) in NAMES.iter().zip(server.tools.reputation.local().len()) {
         meter.set(Family::Remembered, &[table], octets(entries));
     }
 }

@@ -203,7 +203,7 @@ impl Connection {
         self.client_may_go_on().await?;
         let server = &self.server;
         let address = server.mailbox(&recipient.path);
-        self.may_reach(&address)?;
+        self.may_reach(&address).await?;
         let mut facts = self.facts(&address, &[]);
         facts.listed |= self.is_vouched_for();
         for phase in [Phase::Recipient, Phase::FirstContact] {

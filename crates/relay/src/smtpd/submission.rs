@@ -7,8 +7,7 @@
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::sync::PoisonError;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use postern_control::EventKind;
 use postern_smtp::client;
@@ -23,6 +22,7 @@ use crate::checks::Finding;
 use crate::config::CheckName;
 use crate::proxy::submission::{Inward as Way, InwardError};
 use crate::sasl::{Logins, SaslError};
+use crate::throttle;
 use crate::verdict::{Verdict, judge};
 
 /// Wrong passwords in one session before it is closed.
@@ -66,8 +66,9 @@ impl Connection {
     /// AUTH at the gateway: the inside is asked.
     pub(super) async fn log_in_inward(&mut self, credentials: &Credentials) -> Result<(), Denial> {
         let user = credentials.user.clone();
-        let attempt = self.origins().attempt(self.peer, Instant::now());
-        let delay = match attempt {
+        let server = std::sync::Arc::clone(&self.server);
+        let (reputation, attempt) = (&server.tools.reputation, throttle::from(self.peer));
+        let delay = match throttle::attempt(reputation, &attempt).await {
             Ok(delay) => delay,
             Err(throttled) => {
                 self.tell_failure(self.peer, &user, "too many wrong passwords from there");
@@ -83,7 +84,7 @@ impl Connection {
         let asked = Way::log_in(&socket, (self.peer, &name), &user, &credentials.password);
         match asked.await {
             Ok((way, reply)) if reply.is_positive() => {
-                self.origins().succeeded(self.peer, Instant::now());
+                throttle::succeeded(reputation, attempt).await;
                 let event = EventKind::Authenticated { user: user.clone() };
                 self.server.events.emit(Some(&self.trace), None, event);
                 self.user = Some(user);
@@ -94,7 +95,7 @@ impl Connection {
             }
             Ok((_, reply)) if reply.is_permanent() => Err(self.wrong_password(reply, &user, delay).await),
             Ok((_, reply)) => {
-                self.origins().unanswered(self.peer, Instant::now());
+                throttle::unanswered(reputation, attempt).await;
                 self.tell_failure(self.peer, &user, &format!("the internal node said {reply}"));
                 let evidence = format!("user {user}: the internal node said {reply}");
                 let reply = if reply.is_transient() {
@@ -105,7 +106,7 @@ impl Connection {
                 Err(Denial::because(reply, evidence))
             }
             Err(error) => {
-                self.origins().unanswered(self.peer, Instant::now());
+                throttle::unanswered(reputation, attempt).await;
                 Err(Denial::because(
                     replies::inside_unavailable(),
                     format!("user {user}: {error}"),
@@ -216,15 +217,15 @@ impl Connection {
         credentials: &Credentials,
     ) -> Result<String, Denial> {
         let (user, from) = (&credentials.user, self.origin());
-        let attempt = self.accounts().attempt(user, from, Instant::now());
-        if let Err(throttled) = attempt {
+        let (reputation, attempt) = (&self.server.tools.reputation, throttle::at(user, from));
+        if let Err(throttled) = throttle::attempt(reputation, &attempt).await {
             self.tell_failure(from, user, "too many wrong passwords for the account");
             let reply = replies::account_throttled(throttled.minutes);
             return Err(Denial::because(reply, format!("user {user}")));
         }
         match logins.check(user, &credentials.password, from).await {
             Ok(name) => {
-                self.accounts().succeeded(user, from, Instant::now());
+                throttle::succeeded(reputation, attempt).await;
                 Ok(name)
             }
             Err(SaslError::Denied) => {
@@ -235,7 +236,7 @@ impl Connection {
                 ))
             }
             Err(error) => {
-                self.accounts().unanswered(user, from, Instant::now());
+                throttle::unanswered(reputation, attempt).await;
                 Err(Denial::because(
                     replies::authentication_unavailable(),
                     error.to_string(),
@@ -252,16 +253,5 @@ impl Connection {
             reason: reason.to_owned(),
         };
         self.server.events.emit(Some(&self.trace), None, event);
-    }
-
-    fn origins(&self) -> std::sync::MutexGuard<'_, crate::throttle::Origins> {
-        self.server.origins.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn accounts(&self) -> std::sync::MutexGuard<'_, crate::throttle::Accounts> {
-        self.server
-            .accounts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }

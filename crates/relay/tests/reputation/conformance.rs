@@ -1,10 +1,9 @@
 //! One suite for every back end. Times are the suite's own; keys are new in each scenario, so that one server serves all.
 
-use std::time::Duration;
-
 use postern_relay::reputation::local::Local;
 use postern_relay::reputation::{
-    Answer, Backend, Key, Millis, PASS_WINDOW, PROOFS, Question, RETRY_WINDOW, Triplet, millis,
+    Accepted, Answer, Attempt, Backend, Bucket, Count, FORGIVEN, History, How, Key, LOGIN_WINDOW, Limit,
+    Millis, PASS_WINDOW, PROOFS, Question, RETRY_WINDOW, Triplet, Weigh, millis,
 };
 
 const START: Millis = 1_800_000_000_000;
@@ -24,8 +23,15 @@ pub(crate) async fn all(backend: &impl Backend) {
     a_proven_client_waits_no_more(backend).await;
     what_another_learned_is_known(backend).await;
     one_too_many_is_refused_and_an_hour_heals(backend).await;
-    asking_counts_nothing(backend).await;
-    windows_of_other_lengths_slide_too(backend).await;
+    looking_counts_nothing(backend).await;
+    all_are_within_their_limits_or_none_is_counted(backend).await;
+    a_message_that_is_counted_is_not_its_own_excess(backend).await;
+    a_complete_history_raises_the_limits(backend).await;
+    recipients_are_counted_whatever_their_limit(backend).await;
+    wrong_passwords_add_up_and_are_forgiven_one_by_one(backend).await;
+    who_logged_in_before_is_counted_apart(backend).await;
+    what_could_not_be_judged_is_taken_back(backend).await;
+    clocks_may_differ_a_little(backend).await;
     a_clock_that_is_set_back_blocks_nobody(backend).await;
 }
 
@@ -120,63 +126,308 @@ async fn what_another_learned_is_known(backend: &impl Backend) {
     );
 }
 
-fn take(name: &str, limit: u32, window: Millis) -> Question {
-    let key = Key::new("suite count", &[name]);
-    Question::Take { key, limit, window }
+fn count(limit: Limit, name: &str, per_hour: u32, how: How) -> Count {
+    Count {
+        limit,
+        key: Key::new("suite count", &[name]),
+        per_hour,
+        how,
+    }
+}
+
+fn weigh(counts: Vec<Count>) -> Question {
+    Question::Weigh(Weigh {
+        counts,
+        histories: vec![],
+        factor: 10,
+        proven: false,
+    })
+}
+
+fn take(name: &str, per_hour: u32) -> Question {
+    weigh(vec![count(Limit::Address, name, per_hour, How::Take)])
+}
+
+fn over(limit: Limit, per_hour: u32, wait: Millis) -> Answer {
+    Answer::Over {
+        limit,
+        per_hour,
+        wait,
+    }
 }
 
 async fn one_too_many_is_refused_and_an_hour_heals(backend: &impl Backend) {
-    let one = take("hour", 20, HOUR);
+    let one = take("hour", 20);
     for _ in 0..20 {
-        assert_eq!(ask(backend, one, 0).await, Answer::Yes);
+        assert_eq!(ask(backend, one.clone(), 0).await, Answer::Yes);
     }
-    assert_eq!(ask(backend, one, 0).await, Answer::No);
-    assert_eq!(ask(backend, one, HOUR - 1).await, Answer::No);
-    assert_eq!(ask(backend, take("neighbour", 20, HOUR), 0).await, Answer::Yes);
+    let wait = HOUR + 1000;
+    let at = over(Limit::Address, 20, wait);
+    assert_eq!(ask(backend, one.clone(), 0).await, at);
+    let at = over(Limit::Address, 20, 1001);
+    assert_eq!(ask(backend, one.clone(), HOUR - 1).await, at);
+    assert_eq!(ask(backend, take("neighbour", 20), 0).await, Answer::Yes);
     // Half of the next hour later half of the first still counts: ten more, and no eleventh.
     for number in 0..10 {
-        assert_eq!(ask(backend, one, HOUR + HOUR / 2).await, Answer::Yes, "{number}");
+        let answer = ask(backend, one.clone(), HOUR + HOUR / 2).await;
+        assert_eq!(answer, Answer::Yes, "{number}");
     }
-    assert_eq!(ask(backend, one, HOUR + HOUR / 2).await, Answer::No);
+    let at = over(Limit::Address, 20, 1000);
+    assert_eq!(ask(backend, one.clone(), HOUR + HOUR / 2).await, at);
     for _ in 0..20 {
-        assert_eq!(ask(backend, one, 5 * HOUR).await, Answer::Yes);
+        assert_eq!(ask(backend, one.clone(), 5 * HOUR).await, Answer::Yes);
     }
-    assert_eq!(ask(backend, one, 5 * HOUR).await, Answer::No);
-}
-
-async fn asking_counts_nothing(backend: &impl Backend) {
-    let key = Key::new("suite count", &["asked"]);
-    let allows = Question::Allows {
-        key,
-        limit: 1,
-        window: HOUR,
-    };
+    let at = over(Limit::Address, 20, wait);
+    assert_eq!(ask(backend, one, 5 * HOUR).await, at);
+    // Thirds are no round numbers: both round up.
     for _ in 0..3 {
-        assert_eq!(ask(backend, allows, 0).await, Answer::Yes);
+        assert_eq!(ask(backend, take("thirds", 3), 0).await, Answer::Yes);
     }
-    assert_eq!(ask(backend, take("asked", 1, HOUR), 0).await, Answer::Yes);
-    assert_eq!(ask(backend, allows, 0).await, Answer::No);
+    assert_eq!(
+        ask(backend, take("thirds", 3), HOUR + HOUR / 3).await,
+        Answer::Yes
+    );
+    let at = over(Limit::Address, 2, HOUR / 6 + 1001);
+    assert_eq!(ask(backend, take("thirds", 2), HOUR + HOUR / 2).await, at);
 }
 
-async fn windows_of_other_lengths_slide_too(backend: &impl Backend) {
-    let minute = millis(Duration::from_mins(1));
-    let one = take("minute", 1, minute);
-    assert_eq!(ask(backend, one, 0).await, Answer::Yes);
-    assert_eq!(ask(backend, one, minute - 1).await, Answer::No);
-    assert_eq!(ask(backend, one, 2 * minute).await, Answer::Yes);
+async fn looking_counts_nothing(backend: &impl Backend) {
+    let look = weigh(vec![count(Limit::Address, "asked", 1, How::Look)]);
+    for _ in 0..3 {
+        assert_eq!(ask(backend, look.clone(), 0).await, Answer::Yes);
+    }
+    assert_eq!(ask(backend, take("asked", 1), 0).await, Answer::Yes);
+    let at = over(Limit::Address, 1, HOUR + 1000);
+    assert_eq!(ask(backend, look, 0).await, at);
+}
+
+async fn all_are_within_their_limits_or_none_is_counted(backend: &impl Backend) {
+    let all = |network| {
+        weigh(vec![
+            count(Limit::Address, "all", 3, How::Take),
+            count(Limit::Network, "all", network, How::Take),
+            count(Limit::Sender, "all", 1, How::Look),
+        ])
+    };
+    assert_eq!(ask(backend, all(1), 0).await, Answer::Yes);
+    let at = over(Limit::Network, 1, HOUR + 1000);
+    for _ in 0..5 {
+        assert_eq!(ask(backend, all(1), 0).await, at);
+    }
+    assert_eq!(ask(backend, all(3), 0).await, Answer::Yes);
+    assert_eq!(ask(backend, all(3), 0).await, Answer::Yes);
+    let at = over(Limit::Address, 3, HOUR + 1000);
+    assert_eq!(
+        ask(backend, all(3), 0).await,
+        at,
+        "the first that is reached is told"
+    );
+    // The same key is another one's count under another limit.
+    let mailbox = weigh(vec![count(Limit::Recipient, "all", 1, How::Look)]);
+    assert_eq!(ask(backend, mailbox, 0).await, Answer::Yes);
+}
+
+async fn a_message_that_is_counted_is_not_its_own_excess(backend: &impl Backend) {
+    assert_eq!(ask(backend, take("own", 1), 0).await, Answer::Yes);
+    let taken = weigh(vec![count(Limit::Address, "own", 1, How::Taken)]);
+    assert_eq!(ask(backend, taken.clone(), 0).await, Answer::Yes);
+    assert_eq!(ask(backend, take("own", 9), 0).await, Answer::Yes);
+    let answer = ask(backend, taken, 0).await;
+    assert!(
+        matches!(answer, Answer::Over { per_hour: 1, .. }),
+        "{answer:?}: the limit as it is set"
+    );
+}
+
+fn accepted(recipients: &[&str], domain: &str, proven: bool) -> Question {
+    let proof = Key::new("suite proof", &[domain]);
+    Question::Accepted(Accepted {
+        recipients: recipients
+            .iter()
+            .map(|name| Key::new("suite count", &[name]))
+            .collect(),
+        history: (!domain.is_empty()).then(|| History {
+            domain: Key::new("suite domain", &[domain]),
+            proofs: vec![proof],
+            proven: if proven { vec![proof] } else { vec![] },
+            messages: 2,
+            age: DELAY,
+        }),
+    })
+}
+
+async fn a_complete_history_raises_the_limits(backend: &impl Backend) {
+    let of = |name: &str, kind: &str, domain: &str, proven| {
+        Question::Weigh(Weigh {
+            counts: vec![count(Limit::Sender, name, 1, How::Take)],
+            histories: vec![Key::new("suite nothing", &[]), Key::new(kind, &[domain])],
+            factor: 10,
+            proven,
+        })
+    };
+    // Two in one moment are no history, nor is one; a third later makes it complete.
+    for _ in 0..2 {
+        assert_eq!(ask(backend, accepted(&[], "raised", false), 0).await, Answer::No);
+    }
+    for kind in ["suite domain", "suite proof"] {
+        let one = of(kind, kind, "raised", false);
+        assert_eq!(ask(backend, one.clone(), 0).await, Answer::Yes);
+        let at = over(Limit::Sender, 1, HOUR + 1000);
+        assert_eq!(ask(backend, one, 0).await, at);
+    }
+    assert_eq!(
+        ask(backend, accepted(&[], "raised", false), DELAY).await,
+        Answer::Yes
+    );
+    for kind in ["suite domain", "suite proof"] {
+        let one = of(kind, kind, "raised", false);
+        for _ in 1..10 {
+            assert_eq!(ask(backend, one.clone(), DELAY).await, Answer::Yes, "{kind}");
+        }
+        let answer = ask(backend, one, DELAY).await;
+        assert!(matches!(answer, Answer::Over { per_hour: 10, .. }), "{answer:?}");
+    }
+    // What who asks knows himself holds, and is taken over with a message.
+    for _ in 0..2 {
+        let one = of("known", "suite domain", "known", true);
+        assert_eq!(ask(backend, one, 0).await, Answer::Yes);
+    }
+    assert_eq!(ask(backend, accepted(&[], "known", true), 0).await, Answer::Yes);
+    let one = of("known", "suite domain", "known", false);
+    assert_eq!(ask(backend, one.clone(), 0).await, Answer::Yes);
+    // It lasts for a time after its last message.
+    let late = millis(PASS_WINDOW) - 1;
+    assert_eq!(
+        ask(backend, accepted(&[], "known", false), late).await,
+        Answer::Yes
+    );
+    assert_eq!(ask(backend, one.clone(), 2 * late).await, Answer::Yes);
+    assert_eq!(ask(backend, one.clone(), 2 * late).await, Answer::Yes);
+    let over = late + millis(PASS_WINDOW) + 3 * HOUR;
+    assert_eq!(ask(backend, one.clone(), over).await, Answer::Yes);
+    let answer = ask(backend, one, over).await;
+    assert!(matches!(answer, Answer::Over { per_hour: 1, .. }), "{answer:?}");
+}
+
+async fn recipients_are_counted_whatever_their_limit(backend: &impl Backend) {
+    for _ in 0..3 {
+        let answer = ask(backend, accepted(&["mailbox", "other"], "", false), 0).await;
+        assert_eq!(answer, Answer::Yes);
+    }
+    for name in ["mailbox", "other"] {
+        let look = |per_hour| weigh(vec![count(Limit::Recipient, name, per_hour, How::Look)]);
+        assert_eq!(ask(backend, look(4), 0).await, Answer::Yes);
+        let at = over(Limit::Recipient, 3, HOUR + 1000);
+        assert_eq!(ask(backend, look(3), 0).await, at);
+    }
+}
+
+fn attempt(name: &str, known: bool) -> Attempt {
+    let bucket = |what: &str, most| Bucket {
+        key: Key::new("suite guess", &[name, what]),
+        most,
+    };
+    Attempt {
+        login: Key::new("suite login", &[name]),
+        known,
+        of_known: vec![bucket("address", 3)],
+        of_unknown: vec![bucket("address", 3), bucket("network", 2)],
+    }
+}
+
+async fn wrong_passwords_add_up_and_are_forgiven_one_by_one(backend: &impl Backend) {
+    let forgiven = millis(FORGIVEN);
+    let one = Question::Attempt(attempt("guesser", false));
+    assert_eq!(ask(backend, one.clone(), 0).await, Answer::Attempted(1));
+    assert_eq!(ask(backend, one.clone(), 1000).await, Answer::Attempted(2));
+    let network_is_full = Answer::Throttled(forgiven - 2000);
+    assert_eq!(ask(backend, one.clone(), 2000).await, network_is_full);
+    assert_eq!(ask(backend, one.clone(), forgiven).await, Answer::Attempted(2));
+    assert_eq!(
+        ask(backend, one.clone(), forgiven).await,
+        Answer::Throttled(forgiven)
+    );
+    // Much later all is forgiven.
+    assert_eq!(
+        ask(backend, one.clone(), 3 * forgiven).await,
+        Answer::Attempted(1)
+    );
+    assert_eq!(ask(backend, one, 4 * forgiven - 1).await, Answer::Attempted(2));
+}
+
+async fn who_logged_in_before_is_counted_apart(backend: &impl Backend) {
+    let one = attempt("owner", false);
+    let try_it = |known| Question::Attempt(attempt("owner", known));
+    assert_eq!(ask(backend, try_it(false), 0).await, Answer::Attempted(1));
+    assert_eq!(ask(backend, Question::Right(one), 0).await, Answer::Yes);
+    for wrong in 1..=3 {
+        // The network, which takes two, does not matter to him.
+        assert_eq!(ask(backend, try_it(false), 0).await, Answer::Attempted(wrong));
+    }
+    let throttled = Answer::Throttled(millis(FORGIVEN));
+    assert_eq!(ask(backend, try_it(false), 0).await, throttled);
+    let late = millis(LOGIN_WINDOW);
+    for wrong in 1..=2 {
+        assert_eq!(ask(backend, try_it(false), late).await, Answer::Attempted(wrong));
+    }
+    assert_eq!(
+        ask(backend, try_it(false), late).await,
+        throttled,
+        "he is unknown again"
+    );
+    assert_eq!(ask(backend, try_it(true), late).await, Answer::Attempted(3));
+}
+
+async fn what_could_not_be_judged_is_taken_back(backend: &impl Backend) {
+    let one = attempt("unjudged", false);
+    for _ in 0..10 {
+        let answer = ask(backend, Question::Attempt(one.clone()), 0).await;
+        assert_eq!(answer, Answer::Attempted(1));
+        assert_eq!(
+            ask(backend, Question::Unjudged(one.clone()), 0).await,
+            Answer::Yes
+        );
+    }
+    // Nothing is taken back that was not made.
+    let new = attempt("never made", false);
+    assert_eq!(
+        ask(backend, Question::Unjudged(new.clone()), 0).await,
+        Answer::Yes
+    );
+    assert_eq!(
+        ask(backend, Question::Attempt(new), 0).await,
+        Answer::Attempted(1)
+    );
+}
+
+async fn clocks_may_differ_a_little(backend: &impl Backend) {
+    let second = 1000;
+    let one = take("differ", 1);
+    assert_eq!(ask(backend, one.clone(), second).await, Answer::Yes);
+    let answer = ask(backend, one, 0).await;
+    assert!(matches!(answer, Answer::Over { .. }), "{answer:?}");
+    let guess = Question::Attempt(attempt("differ", false));
+    assert_eq!(ask(backend, guess.clone(), second).await, Answer::Attempted(1));
+    assert_eq!(ask(backend, guess, 0).await, Answer::Attempted(2));
 }
 
 async fn a_clock_that_is_set_back_blocks_nobody(backend: &impl Backend) {
     let (one, year) = (triplet("clock", "a"), 365 * 24 * HOUR);
-    let count = take("clock", 1, HOUR);
+    let count = take("clock", 1);
     assert_eq!(see(backend, one, year).await, Answer::Wait(DELAY));
-    assert_eq!(ask(backend, count, year).await, Answer::Yes);
+    assert_eq!(ask(backend, count.clone(), year).await, Answer::Yes);
     assert_eq!(
         see(backend, one, 0).await,
         Answer::Wait(DELAY),
         "and not for a year"
     );
     assert_eq!(see(backend, one, DELAY).await, Answer::Yes);
-    assert_eq!(ask(backend, count, 0).await, Answer::Yes);
-    assert_eq!(ask(backend, count, 0).await, Answer::No);
+    assert_eq!(ask(backend, count.clone(), 0).await, Answer::Yes);
+    let at = over(Limit::Address, 1, HOUR + 1000);
+    assert_eq!(ask(backend, count, 0).await, at);
+    let guess = Question::Attempt(attempt("clock", false));
+    for wrong in 1..=2 {
+        assert_eq!(ask(backend, guess.clone(), year).await, Answer::Attempted(wrong));
+    }
+    assert_eq!(ask(backend, guess, 0).await, Answer::Attempted(1));
 }

@@ -51,10 +51,35 @@ fn parsed(text: &str) -> Vec<String> {
     samples.lines().map(str::to_owned).collect()
 }
 
+/// Length of the queue, outcomes, verdicts, time of a check.
+#[test]
+fn a_message_that_waits_has_its_figures() {
+    let directory = TempDir::with_prefix("postern-").expect("a directory");
+    let node = Node::start(directory.path(), "");
+    node.rcpt_until_known("a@sender.example");
+    assert!(node.send("a@sender.example").starts_with("250"));
+    let wanted = [
+        // Nothing listens at its destination, so that it stays.
+        "postern_queue_messages{process=queue} 1.0",
+        "postern_queue_recipients{process=queue} 1.0",
+        "postern_delivery_outcomes_total{outcome=deferred,process=queue} 1.0",
+        "postern_verdicts_total{decision=accept,process=smtpd/public} 1.0",
+        "postern_accepted_messages_total{process=smtpd/public} 1.0",
+        "postern_check_seconds_bucket{check=greylist,le=+Inf,process=smtpd/public}",
+    ];
+    until("the figures of a message", || {
+        let samples = parsed(&metrics(directory.path()));
+        wanted
+            .iter()
+            .all(|wanted| samples.iter().any(|sample| sample.starts_with(wanted)))
+    });
+    node.stop();
+}
+
 #[test]
 fn figures_are_open_metrics_and_name_no_stranger() {
     let directory = TempDir::with_prefix("postern-").expect("a directory");
-    let node = Node::start(directory.path(), "");
+    let node = Node::start(directory.path(), "[proxy]\nnext-hop = \"inside\"\n");
     assert!(node.rcpt("stranger@hostile.example").starts_with("451"));
     let wanted = [
         "postern_refused_total{check=greylist,code=451,process=smtpd/public,stage=rcpt} 1.0",
@@ -63,6 +88,9 @@ fn figures_are_open_metrics_and_name_no_stranger() {
         "postern_check_seconds_count{check=greylist,process=smtpd/public} 1.0",
         "postern_remembered_entries{process=smtpd/public,table=waiting} 1.0",
         "postern_message_memory_octets{process=smtpd/public} 0.0",
+        "postern_proxy_connections_total{destination=internal,process=proxy,purpose=recipient} 0.0",
+        "postern_proxy_connections_open{destination=internal,process=proxy,purpose=submission} 0.0",
+        "postern_proxy_octets_total{destination=dmz-state,direction=sent,process=proxy,purpose=state} 0.0",
         "postern_queue_messages{process=queue} 0.0",
         "postern_queue_oldest_seconds{process=queue} 0.0",
     ];
@@ -76,7 +104,7 @@ fn figures_are_open_metrics_and_name_no_stranger() {
     for word in ["stranger", "hostile", "127.0.0", "user@", "example"] {
         assert!(!text.contains(word), "{word} is in:\n{text}");
     }
-    for process in ["queue", "smtpd/public"] {
+    for process in ["queue", "smtpd/public", "proxy"] {
         let used = format!("postern_process_cpu_seconds_total{{process={process}}}");
         assert!(
             parsed(&text).iter().any(|sample| sample.starts_with(&used)),

@@ -3,6 +3,7 @@
 
 mod conformance;
 mod figures;
+mod merged;
 mod node;
 mod restart;
 mod server;

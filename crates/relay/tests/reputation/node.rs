@@ -22,11 +22,16 @@ pub(crate) struct Node {
 impl Node {
     /// Starts it in `directory`, with `more` tables in its configuration.
     pub(crate) fn start(directory: &Path, more: &str) -> Self {
+        Self::limited(directory, "", more)
+    }
+
+    /// Also with `limits`.
+    pub(crate) fn limited(directory: &Path, limits: &str, more: &str) -> Self {
         let address = TcpListener::bind("127.0.0.1:0")
             .and_then(|listener| listener.local_addr())
             .expect("a port");
         let file = directory.join("relay.toml");
-        std::fs::write(&file, configuration(address, more)).expect("it can be written");
+        std::fs::write(&file, configuration(address, limits, more)).expect("it can be written");
         let mut child = Command::new(env!("CARGO_BIN_EXE_postern-relay"))
             .args(["run", "--config"])
             .arg(&file)
@@ -70,15 +75,30 @@ impl Node {
 
     /// The reply to RCPT for this reverse-path.
     pub(crate) fn rcpt(&self, reverse_path: &str) -> String {
+        self.talk(&[
+            "EHLO client.example",
+            &format!("MAIL FROM:<{reverse_path}>"),
+            "RCPT TO:<user@example.org>",
+        ])
+    }
+
+    /// The reply to a whole message for this reverse-path.
+    pub(crate) fn send(&self, reverse_path: &str) -> String {
+        self.talk(&[
+            "EHLO client.example",
+            &format!("MAIL FROM:<{reverse_path}>"),
+            "RCPT TO:<user@example.org>",
+            "DATA",
+            "From: <a@sender.example>\r\n\r\nhello\r\n.",
+        ])
+    }
+
+    /// The last reply.
+    fn talk(&self, commands: &[&str]) -> String {
         let stream = TcpStream::connect(self.address).expect("it listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a time limit");
         let mut read = BufReader::new(stream.try_clone().expect("a second handle"));
         let mut reply = String::new();
-        let commands = [
-            "EHLO client.example".to_owned(),
-            format!("MAIL FROM:<{reverse_path}>"),
-            "RCPT TO:<user@example.org>".to_owned(),
-        ];
         for command in std::iter::once(None).chain(commands.iter().map(Some)) {
             if let Some(command) = command {
                 (&stream)
@@ -130,7 +150,7 @@ pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-fn configuration(address: SocketAddr, more: &str) -> String {
+fn configuration(address: SocketAddr, limits: &str, more: &str) -> String {
     format!(
         r#"
 role = "gateway"
@@ -143,6 +163,7 @@ runtime-directory = "run"
 address = "127.0.0.1:9"
 [limits]
 greeting-delay = 0
+{limits}
 [instance.public]
 listen = ["{address}"]
 tls = "off"

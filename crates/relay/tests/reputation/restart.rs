@@ -52,6 +52,24 @@ fn an_orderly_stop_keeps_what_was_learned_last() {
 }
 
 #[test]
+fn limits_outlive_a_restart() {
+    let directory = directory();
+    let limits = "messages-per-hour-recipient = 1";
+    let node = Node::limited(directory.path(), limits, SELDOM);
+    node.rcpt_until_known("a@sender.example");
+    let reply = node.send("a@sender.example");
+    assert!(reply.starts_with("250"), "{reply}");
+    node.stop();
+    let node = Node::limited(directory.path(), limits, SELDOM);
+    let reply = node.rcpt("a@sender.example");
+    assert!(
+        reply.starts_with("451") && reply.contains("to this recipient"),
+        "{reply}"
+    );
+    node.cut();
+}
+
+#[test]
 fn a_damaged_snapshot_is_set_aside_loudly_and_the_node_begins_empty() {
     let directory = directory();
     let node = Node::start(directory.path(), SELDOM);

@@ -117,6 +117,7 @@ impl Server {
             server_name: ServerName::try_from(NAME).expect("a name"),
             user: "postern".into(),
             password: PASSWORD.into(),
+            traffic: Arc::default(),
         }
     }
 

@@ -77,9 +77,13 @@ struct Pair {
 }
 
 fn pair(server: &Server) -> Pair {
+    limited_pair(server, "")
+}
+
+fn limited_pair(server: &Server, limits: &str) -> Pair {
     let directories = [(); 2].map(|()| TempDir::with_prefix("postern-").expect("a directory"));
     let start = |directory: &TempDir| {
-        let node = Node::start(directory.path(), &server.table(directory.path()));
+        let node = Node::limited(directory.path(), limits, &server.table(directory.path()));
         node.wait_for("proxy: event", r#""event":"started""#);
         node
     };
@@ -99,6 +103,31 @@ fn a_sender_that_waited_at_one_gateway_is_known_at_the_other() {
     pair.first.rcpt_until_known("a@sender.example");
     let reply = pair.second.rcpt("a@sender.example");
     assert!(reply.starts_with("250"), "{reply}; {}", pair.second.said());
+    pair.first.stop();
+    pair.second.stop();
+}
+
+#[test]
+fn what_is_counted_at_one_gateway_counts_at_the_other() {
+    let mut server = Server::start();
+    let pair = limited_pair(&server, "messages-per-hour-recipient = 2");
+    pair.first.rcpt_until_known("a@sender.example");
+    for node in [&pair.first, &pair.second] {
+        let reply = node.send("a@sender.example");
+        assert!(reply.starts_with("250"), "{reply}; {}", node.said());
+    }
+    for node in [&pair.first, &pair.second] {
+        let reply = node.rcpt("a@sender.example");
+        assert!(
+            reply.starts_with("451") && reply.contains("to this recipient"),
+            "{reply}"
+        );
+    }
+    // Alone, each knows what it has counted itself.
+    server.end();
+    let reply = pair.first.rcpt("a@sender.example");
+    pair.first.wait_for("smtpd/public", "SHARED STATE LOST");
+    assert!(reply.starts_with("250"), "{reply}");
     pair.first.stop();
     pair.second.stop();
 }
