@@ -25,8 +25,7 @@ const BATCH: usize = 64;
 /// the schedule learned of all messages that it has been told of.
 pub fn step(schedule: &mut Schedule, worker: &Arc<Worker>, manager: &UnboundedSender<Command>, settled: u64) {
     while let Some(oldest) = worker.store.oldest(settled) {
-        let live = schedule.in_segment(oldest);
-        if live.is_empty() {
+        if !schedule.needs(oldest) {
             match worker.store.remove(oldest) {
                 Ok(removed) => tell(worker, removed),
                 Err(error) => return worker.events.warn(error.to_string()),
@@ -35,8 +34,9 @@ pub fn step(schedule: &mut Schedule, worker: &Arc<Worker>, manager: &UnboundedSe
         }
         if mostly_dead(schedule, &worker.store) {
             let now = unix_millis(SystemTime::now());
-            let readable = live.into_iter().filter(|id| worker.unreadable.may_read(*id, now));
-            for id in readable.take(BATCH) {
+            let live = schedule.in_segment(oldest);
+            let readable = live.filter(|id| worker.unreadable.may_read(*id, now));
+            for id in readable.take(BATCH).collect::<Vec<_>>() {
                 carry(schedule, worker, manager, id);
             }
         }

@@ -15,10 +15,11 @@ use tokio::sync::{mpsc, oneshot};
 use super::change::{Changed, Order};
 use super::config::Queue;
 use super::job::{Finished, Queued, Worker};
-use super::rebuild::{Routed, routed, scheduled};
-use super::schedule::{Schedule, Unready};
+use super::rebuild::routed;
+use super::schedule::clock::believable;
+use super::schedule::{Entry, Schedule, Unready};
 use crate::events::unix_millis;
-use crate::spool::recovery::LiveMessage;
+use crate::spool::recovery::Messages;
 use crate::spool::{Location, MessageId, StoredMessage};
 pub use listing::{Listed, Listing};
 
@@ -100,26 +101,22 @@ impl Manager {
     }
 
     /// Takes a message into the schedule.
-    pub fn insert(&mut self, id: MessageId, location: Location, message: StoredMessage) {
-        let (schedule, router) = (&mut self.schedule, &self.worker.router);
-        let message = message
-            .digested(|provenance, bulk, envelope| routed(schedule, router, provenance, bulk, &envelope));
-        self.schedule(id, location, message);
-    }
-
-    /// Takes what was found in the spool.
-    pub fn recovered(&mut self, messages: impl Iterator<Item = (MessageId, Box<LiveMessage<Routed>>)>) {
-        for (id, live) in messages {
-            self.schedule(id, live.location, live.message);
-        }
-        self.schedule.forget_unused();
-    }
-
-    fn schedule(&mut self, id: MessageId, location: Location, message: StoredMessage<Routed>) {
+    pub fn insert(&mut self, id: MessageId, location: Location, message: &StoredMessage) {
         let (queue, now) = (&self.worker.queue, unix_millis(SystemTime::now()));
-        let new = scheduled(location, message, queue, now);
+        let mut new = routed(&mut self.schedule, &self.worker.router, location, message.brief());
+        let statuses = new.recipients.iter().map(|(_, status)| status);
+        new.arrived = believable(new.arrived, statuses, now, |attempts| queue.waited(attempts));
         self.looks.push(time::first_look(queue, id, new.arrived));
         self.schedule.insert(id, new);
+    }
+
+    /// Takes what was found in the spool, before it runs.
+    pub fn recovered(&mut self, messages: Messages<Entry>) {
+        let (queue, now) = (&self.worker.queue, unix_millis(SystemTime::now()));
+        self.schedule.adopt(messages);
+        self.schedule.arrived_by(now, |attempts| queue.waited(attempts));
+        self.look_at_all();
+        self.schedule.forget_unused();
     }
 
     /// Runs until drained.
@@ -184,7 +181,7 @@ impl Manager {
                     location,
                     message,
                 } = *queued;
-                self.insert(id, location, message);
+                self.insert(id, location, &message);
             }
             Command::Finished(finished) => {
                 let Finished {
@@ -194,7 +191,7 @@ impl Manager {
                     reach,
                 } = *finished;
                 if let Some(queued) = queued {
-                    self.insert(queued.id, queued.location, queued.message);
+                    self.insert(queued.id, queued.location, &queued.message);
                 }
                 if self.schedule.finish(job.id, job.to, news, &reach) {
                     self.removed(job.id);
@@ -271,7 +268,7 @@ impl Manager {
 
     fn settle(&mut self, changed: Changed) {
         if let Some(queued) = changed.queued {
-            self.insert(queued.id, queued.location, queued.message);
+            self.insert(queued.id, queued.location, &queued.message);
         }
         let id = changed.id;
         if self.schedule.end_change(id, changed.news, changed.held) {
