@@ -330,9 +330,7 @@ async fn serve(
     });
     let (mut manager, door) = Manager::new(worker.clone(), schedule);
     // What is damaged, too: whoever sent it is to be told, should the disk not give it back after all.
-    let mut messages = recovered.messages;
-    messages.extend(recovered.unreadable);
-    manager.recovered(messages);
+    manager.recovered(recovered.all_messages());
     let mut manager = tokio::spawn(manager.run());
     let mut listeners = JoinSet::new();
     let reports = reports::Reports::new(&config, observed, worker.clone(), door.clone());

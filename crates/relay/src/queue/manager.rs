@@ -68,6 +68,10 @@ pub struct Manager {
     postponed: Vec<Order>,
     /// Changes and notices that were begun and have not ended.
     under_way: usize,
+    /// Messages that are being carried over.
+    carrying: usize,
+    /// Some have been: there may be more to do at once.
+    carried: bool,
     /// When to look whether the time of a message has run out.
     looks: BinaryHeap<Reverse<(u64, MessageId)>>,
     /// When it was last, milliseconds since 1970. At first later than ever: the clock may have been put back while the
@@ -93,6 +97,8 @@ impl Manager {
                 draining: None,
                 postponed: Vec::new(),
                 under_way: 0,
+                carrying: 0,
+                carried: false,
                 looks: BinaryHeap::new(),
                 last: u64::MAX,
             },
@@ -155,6 +161,7 @@ impl Manager {
                     while let Ok(command) = self.commands.try_recv() {
                         self.command(command);
                     }
+                    self.compact_on();
                 }
                 () = tokio::time::sleep(wake) => {}
                 _ = compaction.tick() => self.compact(),
@@ -198,6 +205,8 @@ impl Manager {
                 }
             }
             Command::Carried(id, location) => {
+                self.carrying = self.carrying.saturating_sub(1);
+                self.carried |= location.is_some();
                 self.schedule.carried(id, location);
                 self.again();
             }
@@ -212,7 +221,10 @@ impl Manager {
                 self.under_way -= 1;
                 self.settle(*changed);
             }
-            Command::GivenUp(changed) => self.settle(*changed),
+            Command::GivenUp(changed) => {
+                self.carrying = self.carrying.saturating_sub(1);
+                self.settle(*changed);
+            }
             Command::Drain(done) => self.draining = Some(done),
         }
     }
@@ -296,7 +308,15 @@ impl Manager {
         while let Ok(command) = self.commands.try_recv() {
             self.command(command);
         }
-        super::compaction::step(&mut self.schedule, &self.worker, &self.sender, settled);
+        self.carrying += super::compaction::step(&mut self.schedule, &self.worker, &self.sender, settled);
+    }
+
+    /// The next step at once where the last one has ended and got somewhere: a segment may hold tens of thousands of
+    /// messages, and what is relayed meanwhile fills the next ones.
+    fn compact_on(&mut self) {
+        if self.carrying == 0 && std::mem::take(&mut self.carried) && self.draining.is_none() {
+            self.compact();
+        }
     }
 }
 

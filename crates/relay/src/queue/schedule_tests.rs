@@ -309,3 +309,9 @@ fn a_destination_without_messages_is_forgotten() {
     assert_eq!((schedule.lanes.len(), schedule.names.len()), (1, 0));
     assert!(schedule.backlog.is_empty() && schedule.octets() == 0);
 }
+
+/// There may be a million of them.
+#[test]
+fn a_message_with_one_recipient_is_one_small_allocation() {
+    assert!(size_of::<Entry>() <= 112, "{} octets", size_of::<Entry>());
+}

@@ -74,7 +74,8 @@ impl Bench {
                 free: free.clone(),
             })
         };
-        let (store, _, _) = Store::open_on(directory.path(), disk(), disk(), OPTIONS, LiveMessage::new).unwrap();
+        let (store, _, _) =
+            Store::open_on(directory.path(), disk(), disk(), OPTIONS, LiveMessage::new).unwrap();
         let config = Config::parse("t", CONFIGURATION, "/".into(), None).unwrap();
         let worker = Worker {
             store: Arc::new(store),

@@ -151,7 +151,9 @@ pub fn recover_as<E: Kept>(
                 format!("it cannot be flushed, see the kernel's log: {error}"),
             );
             // What it says may not be on the disk: what it overrules must not go.
-            recovered.keep.extend(segments.range(..=number).map(|(older, _)| *older));
+            recovered
+                .keep
+                .extend(segments.range(..=number).map(|(older, _)| *older));
         }
         match reader.read(number, segment, settled.is_ok()) {
             Ok(Some(index)) if settled.is_ok() => {
@@ -160,12 +162,17 @@ pub fn recover_as<E: Kept>(
                 let _ = index.write(disk, &name);
             }
             Ok(_) => {}
-            Err(error) => reader.recovered.whole(number, format!("it cannot be opened: {error}")),
+            Err(error) => reader
+                .recovered
+                .whole(number, format!("it cannot be opened: {error}")),
         }
     }
     // What was left when its segment went.
     for name in indexes {
-        if !segments.values().any(|segment| beside(&segment.path).ends_with(&name)) {
+        if !segments
+            .values()
+            .any(|segment| beside(&segment.path).ends_with(&name))
+        {
             let _ = disk.remove(&name);
         }
     }
@@ -177,6 +184,13 @@ pub fn recover_as<E: Kept>(
 }
 
 impl<E> Recovered<E> {
+    /// What can be read, and what cannot.
+    pub fn all_messages(self) -> Messages<E> {
+        let mut all = self.messages;
+        all.extend(self.unreadable);
+        all
+    }
+
     fn whole(&mut self, segment: u64, detail: String) {
         let damage = Damage {
             offset: 0,

@@ -506,7 +506,11 @@ fn an_index_that_does_not_fit_is_not_believed_and_made_anew() {
     octets.extend_from_slice(b"?");
     std::fs::write(&path, octets).unwrap();
     let recovered = recover(directory.path()).unwrap();
-    let damage: Vec<_> = recovered.damage.iter().map(|(_, one)| (one.offset, one.tail)).collect();
+    let damage: Vec<_> = recovered
+        .damage
+        .iter()
+        .map(|(_, one)| (one.offset, one.tail))
+        .collect();
     let end = end(places.last().unwrap());
     assert_eq!((recovered.indexed, damage), (0, vec![(end, true)]));
 }
@@ -537,7 +541,12 @@ fn damage_at_the_end_of_what_was_flushed_is_no_interrupted_write() {
     assert!(!recovered.damage[0].1.tail);
     // So is an end that is missing.
     let size = std::fs::metadata(&path).unwrap().len();
-    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(size - 60).unwrap();
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_len(size - 60)
+        .unwrap();
     let recovered = recover(directory.path()).unwrap();
     assert!(recovered.damage.len() == 2 && recovered.damage.iter().all(|(_, damage)| !damage.tail));
     assert_eq!(recovered.damage[1].1.offset + recovered.damage[1].1.length, size);

@@ -59,9 +59,7 @@ pub fn of_message(message: &StoredMessage<Brief>) -> Vec<u8> {
     let flag = |set, flag| if set { flag } else { 0 };
     let mut octets = vec![
         number_of(message.provenance),
-        flag(message.held, HELD)
-            | flag(message.bulk, BULK)
-            | flag(brief.authenticated_user.is_some(), USER),
+        flag(message.held, HELD) | flag(message.bulk, BULK) | flag(brief.authenticated_user.is_some(), USER),
     ];
     octets.extend_from_slice(&message.arrived.to_le_bytes());
     put_text(&mut octets, &brief.reverse_path);
@@ -132,9 +130,7 @@ pub fn outcome(octets: &[u8]) -> Option<StoredOutcome> {
         _ => return None,
     };
     let recipients = rest.list(|rest| Some((rest.four()?, rest.status()?)))?;
-    rest.0
-        .is_empty()
-        .then_some(StoredOutcome { recipients, held })
+    rest.0.is_empty().then_some(StoredOutcome { recipients, held })
 }
 
 fn number_of(provenance: Provenance) -> u8 {

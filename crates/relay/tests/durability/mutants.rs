@@ -142,11 +142,15 @@ fn entries(octets: &[u8]) -> Vec<(Header, Vec<u8>)> {
     let directory = scratch();
     let segment = directory.path().join("x.segment");
     std::fs::write(beside(&segment), octets).unwrap();
-    let salt = octets.get(8..16).map(|salt| u64::from_le_bytes(salt.try_into().unwrap()));
+    let salt = octets
+        .get(8..16)
+        .map(|salt| u64::from_le_bytes(salt.try_into().unwrap()));
     let sealed = Sealed::read(&segment, salt.unwrap_or_default());
     let records = sealed.as_ref().and_then(|sealed| sealed.records(1));
     let records = records.into_iter().flatten();
-    records.map(|(header, _, summary)| (header, summary.to_vec())).collect()
+    records
+        .map(|(header, _, summary)| (header, summary.to_vec()))
+        .collect()
 }
 
 #[test]

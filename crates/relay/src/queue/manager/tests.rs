@@ -350,3 +350,37 @@ async fn a_list_asks_the_manager_for_little_at_a_time() {
         "the manager is held up by a list"
     );
 }
+
+/// Whoever has much to carry over does not wait for the next look after each step.
+#[tokio::test]
+async fn compaction_goes_on_until_the_spool_is_small() {
+    let bench = Bench::new(silent(), &[60]);
+    let (mut manager, _door) = manager(&bench);
+    for _ in 0..14 {
+        let (id, location, message) = bench.message(&["user@example.org"], "waits").await;
+        manager.insert(id, location, &message);
+    }
+    // What is done: in the spool, and not in the schedule.
+    for _ in 0..100 {
+        bench.message(&["user@example.org"], "done").await;
+    }
+    let store = bench.worker.store.clone();
+    let full = store.octets();
+    manager.compact();
+    assert!((1..14).contains(&manager.carrying), "one step takes one segment");
+    while manager.carrying > 0 {
+        let command = manager.commands.recv().await.unwrap();
+        manager.command(command);
+        manager.compact_on();
+    }
+    assert!(
+        store.octets() < full / 3,
+        "{} of {full} octets are left",
+        store.octets()
+    );
+    let read = manager
+        .schedule
+        .entries(None)
+        .map(|(_, entry)| store.message(entry.location).is_ok());
+    assert_eq!(read.filter(|readable| *readable).count(), 14);
+}

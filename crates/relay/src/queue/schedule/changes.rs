@@ -77,8 +77,10 @@ impl Schedule {
 
     /// Messages whose record is in `segment`, in the order of their coming there.
     pub fn in_segment(&self, segment: u64) -> impl Iterator<Item = MessageId> {
-        let is_there =
-            move |id: &MessageId| self.entry(*id).is_some_and(|entry| entry.location.segment == segment);
+        let is_there = move |id: &MessageId| {
+            self.entry(*id)
+                .is_some_and(|entry| entry.location.segment == segment)
+        };
         self.places.came(segment).filter(is_there)
     }
 
