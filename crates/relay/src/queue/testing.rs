@@ -128,6 +128,7 @@ impl Bench {
         let mut paths: Vec<_> = std::fs::read_dir(self.directory.path())
             .unwrap()
             .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension() == Some("segment".as_ref()))
             .collect();
         paths.sort();
         paths
