@@ -1,7 +1,8 @@
 """What a queue full of waiting mail costs: its start, its memory, and the mail that comes meanwhile.
 
-Writes a spool of messages that are due in twelve hours, starts the relay on it, and sends some mail through it to a
-sink. The same mail goes through an empty queue first. Time and memory are the relay's own figures and the kernel's.
+Writes a spool of messages that are due in twelve hours, starts the relay on it three times (without indexes of the
+segments, as after an update; after a stop; after SIGKILL), and at the second time sends some mail through it to a sink. The
+same mail goes through an empty queue first. Time and memory are the relay's own figures and the kernel's.
 """
 
 import contextlib
@@ -90,12 +91,20 @@ def ask(directory, request):
     return json.loads(reply), (time.perf_counter() - start) * 1000
 
 
+def recovery(log, waiting):
+    """Seconds that the relay took to read its spool."""
+    recovered = re.search(r'event (\{.*"spool-recovered".*\})', log.read_text(errors="replace"))
+    started = json.loads(recovered[1])
+    if started["messages"] != waiting:
+        raise SystemExit(f"bench: {started['messages']} messages were recovered, {waiting} were written")
+    return started["millis"] / 1000
+
+
 def measure(directory, relay, sink, waiting):
+    with running(directory, relay, sink.port) as (_, log, _):
+        whole = recovery(log, waiting)
     with running(directory, relay, sink.port) as (port, log, queue):
-        recovered = re.search(r'event (\{.*"spool-recovered".*\})', log.read_text(errors="replace"))
-        started = json.loads(recovered[1])
-        if started["messages"] != waiting:
-            raise SystemExit(f"bench: {started['messages']} messages were recovered, {waiting} were written")
+        stopped = recovery(log, waiting)
         status = ask(directory, "status")[1]
         listing = ask(directory, "queue-list")[1]
         send(port, sink, 1, 4096, 50, DOMAIN)
@@ -104,15 +113,20 @@ def measure(directory, relay, sink, waiting):
         if left != waiting:
             raise SystemExit(f"bench: {left} messages wait in the end, {waiting} should")
         memory = re.search(r"VmHWM:\s+(\d+)", pathlib.Path(f"/proc/{queue}/status").read_text())
-        print(f"{waiting:>9} {started['millis'] / 1000:>8.1f} s {int(memory[1]) / 1024:>8.0f} MiB {status:>8.1f} ms "
-              f"{listing:>8.1f} ms {one[1]:>8.0f}/s {ten[1]:>8.0f}/s", flush=True)
+        os.kill(int(queue), signal.SIGKILL)
+    with running(directory, relay, sink.port) as (_, log, _):
+        killed = recovery(log, waiting)
+    print(f"{waiting:>9} {whole:>8.1f} s {stopped:>8.1f} s {killed:>8.1f} s {int(memory[1]) / 1024:>8.0f} MiB "
+          f"{status:>8.1f} ms {listing:>8.1f} ms {one[1]:>8.0f}/s {ten[1]:>8.0f}/s", flush=True)
 
 
 def line(run):
     base, relay = run.directory("queued"), pathlib.Path(run.base, "postern-relay-queued")
     shutil.copy(run.relay, relay)
-    print(f"{'':>9} {'':>10} {'memory of':>12} {'':>11} {'list the':>11} {'relayed,':>10} {'relayed,':>10}")
-    print(f"{'waiting':>9} {'recovery':>10} {'the queue':>12} {'status':>11} {'oldest':>11} {'1 session':>10} {'10':>10}")
+    print(f"{'':>9} {'start with':>10} {'after a':>10} {'after':>10} {'memory of':>12} {'':>11} {'list the':>11} "
+          f"{'relayed,':>10} {'relayed,':>10}")
+    print(f"{'waiting':>9} {'no index':>10} {'stop':>10} {'SIGKILL':>10} {'the queue':>12} {'status':>11} {'oldest':>11} "
+          f"{'1 session':>10} {'10':>10}")
     for waiting in (0, run.count(MESSAGES)):
         directory = base / str(waiting)
         fill(directory / "state" / "spool", waiting)

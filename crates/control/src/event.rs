@@ -167,8 +167,10 @@ pub enum EventKind {
     },
     Removed,
     /// The spool was read at start: what was found.
+    /// `indexed` of the segments were read by their index.
     SpoolRecovered {
         segments: u64,
+        indexed: u64,
         messages: u64,
         octets: u64,
         millis: u64,
@@ -312,11 +314,12 @@ impl fmt::Display for EventKind {
             Self::SpoolRecovered {
                 messages,
                 segments,
+                indexed,
                 octets,
                 millis,
             } => write!(
                 f,
-                "spool read: {messages} messages, {octets} octets in {segments} segments, {millis} ms"
+                "spool read: {messages} messages, {octets} octets in {segments} segments, {indexed} of them by index, {millis} ms"
             ),
             Self::SpoolDamage {
                 segment,

@@ -66,10 +66,9 @@ use job::Worker;
 use manager::{Command, Manager};
 use provenance::Provenance;
 use published::Published;
-use rebuild::Routed;
 use reports::desk::Desk;
 use router::Router;
-use schedule::Schedule;
+use schedule::{Entry, Schedule};
 use snapshots::Snapshots;
 use store::Store;
 
@@ -126,8 +125,8 @@ pub fn main(config: Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
     let begun = Instant::now();
     let router = Router::new(&config);
     let mut schedule = Manager::empty_schedule(&config.queue);
-    let (store, writer, recovered) = Store::open_as(&spool, |provenance, bulk, envelope| {
-        rebuild::routed(&mut schedule, &router, provenance, bulk, &envelope)
+    let (store, writer, recovered) = Store::open_as(&spool, |location, message| {
+        Entry::from(rebuild::routed(&mut schedule, &router, location, message))
     })?;
     tell_recovery(&events, &recovered, begun.elapsed());
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -266,7 +265,7 @@ fn policy(config: &Config, spool: &Path) -> Policy {
     }
 }
 
-fn tell_recovery(events: &Events, recovered: &Recovered<Routed>, took: Duration) {
+fn tell_recovery(events: &Events, recovered: &Recovered<Entry>, took: Duration) {
     for (segment, damage) in &recovered.damage {
         let kind = EventKind::SpoolDamage {
             segment: recovered
@@ -282,6 +281,7 @@ fn tell_recovery(events: &Events, recovered: &Recovered<Routed>, took: Duration)
     }
     let kind = EventKind::SpoolRecovered {
         segments: recovered.segments.len() as u64,
+        indexed: recovered.indexed,
         messages: recovered.messages.len() as u64,
         octets: recovered.sizes.values().sum(),
         millis: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
@@ -292,7 +292,7 @@ fn tell_recovery(events: &Events, recovered: &Recovered<Routed>, took: Duration)
 async fn serve(
     prepared: Prepared,
     store: Store,
-    recovered: Recovered<Routed>,
+    recovered: Recovered<Entry>,
     events: Events,
     sandbox: &str,
 ) -> anyhow::Result<()> {
@@ -331,7 +331,7 @@ async fn serve(
     });
     let (mut manager, door) = Manager::new(worker.clone(), schedule);
     // What is damaged, too: whoever sent it is to be told, should the disk not give it back after all.
-    manager.recovered(recovered.messages.into_iter().chain(recovered.unreadable));
+    manager.recovered(recovered.all_messages());
     let mut manager = tokio::spawn(manager.run());
     let mut listeners = JoinSet::new();
     let desk = Desk::new(&config, worker.clone(), door.clone());

@@ -9,6 +9,7 @@
 //! - [`record`]: how a record looks, and its checksums.
 //! - [`disk`]: the few file operations that durability rests on, behind a trait so that tests can make them fail.
 //! - [`writer`], `segment`: group commit. All requests that wait are written together and share one flush.
+//! - [`summary`], [`index`]: what the schedule needs of a closed segment, beside it, so that a start is short.
 //! - [`scan`], [`recovery`]: reading segments back; damage is reported, never skipped in silence.
 //! - [`body`]: reading a message's octets by their place, when they are sent.
 //!
@@ -16,10 +17,12 @@
 
 pub mod body;
 pub mod disk;
+pub mod index;
 pub mod record;
 pub mod recovery;
 pub mod scan;
 mod segment;
+pub mod summary;
 pub mod writer;
 
 use std::fmt;
@@ -30,6 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::handover::Envelope;
 use crate::queue::provenance::Provenance;
+use summary::Brief;
 
 /// A message's name in the queue of this node: microseconds since 1970 at its arrival, made unique.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -88,13 +92,13 @@ pub struct StoredMessage<E = Envelope> {
 }
 
 impl StoredMessage {
-    /// The same with what `digest` makes of the envelope; it is told the provenance and whether the mail is bulk.
-    pub fn digested<E>(self, digest: impl FnOnce(Provenance, bool, Envelope) -> E) -> StoredMessage<E> {
+    /// The same with no more than the schedule needs.
+    pub fn brief(&self) -> StoredMessage<Brief> {
         StoredMessage {
-            envelope: digest(self.provenance, self.bulk, self.envelope),
+            envelope: Brief::from(&self.envelope),
             provenance: self.provenance,
             arrived: self.arrived,
-            statuses: self.statuses,
+            statuses: self.statuses.clone(),
             held: self.held,
             bulk: self.bulk,
         }

@@ -21,27 +21,37 @@ use crate::spool::{Location, MessageId, Status};
 /// Messages carried over at a time.
 const BATCH: usize = 64;
 
-/// One step: removes what can go, or begins to carry messages over. `settled` is what [`Store::settled_below`] said before
-/// the schedule learned of all messages that it has been told of.
-pub fn step(schedule: &mut Schedule, worker: &Arc<Worker>, manager: &UnboundedSender<Command>, settled: u64) {
+/// One step: removes what can go, or begins to carry messages over, and says how many. `settled` is what
+/// [`Store::settled_below`] said before the schedule learned of all messages that it has been told of.
+pub fn step(
+    schedule: &mut Schedule,
+    worker: &Arc<Worker>,
+    manager: &UnboundedSender<Command>,
+    settled: u64,
+) -> usize {
+    let mut begun = 0;
     while let Some(oldest) = worker.store.oldest(settled) {
-        let live = schedule.in_segment(oldest);
-        if live.is_empty() {
+        if !schedule.needs(oldest) {
             match worker.store.remove(oldest) {
                 Ok(removed) => tell(worker, removed),
-                Err(error) => return worker.events.warn(error.to_string()),
+                Err(error) => {
+                    worker.events.warn(error.to_string());
+                    break;
+                }
             }
             continue;
         }
         if mostly_dead(schedule, &worker.store) {
             let now = unix_millis(SystemTime::now());
-            let readable = live.into_iter().filter(|id| worker.unreadable.may_read(*id, now));
-            for id in readable.take(BATCH) {
-                carry(schedule, worker, manager, id);
+            let live = schedule.in_segment(oldest);
+            let readable = live.filter(|id| worker.unreadable.may_read(*id, now));
+            for id in readable.take(BATCH).collect::<Vec<_>>() {
+                begun += usize::from(carry(schedule, worker, manager, id));
             }
         }
-        return;
+        break;
     }
+    begun
 }
 
 /// What was damaged is kept, but not without end.
@@ -73,9 +83,17 @@ enum NotCopied {
 }
 
 /// Appends a message again with the statuses it has now. While that is under way it is not tried, so that no outcome
-/// can come between. What cannot be read any more is given up, for it would keep the spool from shrinking for ever.
-fn carry(schedule: &mut Schedule, worker: &Arc<Worker>, manager: &UnboundedSender<Command>, id: MessageId) {
-    let Some(entry) = schedule.carry(id) else { return };
+/// can come between. What cannot be read any more is given up, for it would keep the spool from shrinking for ever. False
+/// where the message is just being tried or changed.
+fn carry(
+    schedule: &mut Schedule,
+    worker: &Arc<Worker>,
+    manager: &UnboundedSender<Command>,
+    id: MessageId,
+) -> bool {
+    let Some(entry) = schedule.carry(id) else {
+        return false;
+    };
     let (location, held, waiting) = (entry.location, entry.held, entry.waiting());
     let statuses = entry.statuses().cloned().collect();
     let (worker, manager) = (worker.clone(), manager.clone());
@@ -98,6 +116,7 @@ fn carry(schedule: &mut Schedule, worker: &Arc<Worker>, manager: &UnboundedSende
         };
         let _ = manager.send(command);
     });
+    true
 }
 
 fn not_carried(worker: &Worker, id: MessageId, why: &dyn Display) -> Command {

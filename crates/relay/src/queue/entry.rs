@@ -1,10 +1,13 @@
 //! A message in the schedule: how its recipients stand, and what is under way with it.
 
 use std::collections::BTreeSet;
+use std::ops::{Deref, DerefMut};
+use std::slice;
 
 use super::priority::Sender;
 use super::provenance::Provenance;
 use super::schedule::DestinationId;
+use crate::spool::recovery::Kept;
 use crate::spool::{Location, Status};
 
 /// A message that waits.
@@ -20,9 +23,48 @@ pub struct Entry {
     pub held: bool,
     pub(super) bulk: bool,
     pub(super) sender: Sender,
-    pub(super) recipients: Box<[(DestinationId, Status)]>,
+    pub(super) recipients: Recipients,
     /// What happens with it just now. Apart, because most messages only wait, and there may be a million of them.
     activity: Option<Box<Activity>>,
+}
+
+/// Recipients with the indexes of their destinations, in the envelope's order. Most messages have one, which needs no
+/// allocation of its own.
+#[derive(Debug)]
+pub(super) enum Recipients {
+    One((DestinationId, Status)),
+    Other(Box<[(DestinationId, Status)]>),
+}
+
+impl From<Vec<(DestinationId, Status)>> for Recipients {
+    fn from(mut all: Vec<(DestinationId, Status)>) -> Self {
+        match (all.pop(), all.is_empty()) {
+            (Some(one), true) => Self::One(one),
+            (last, _) => {
+                all.extend(last);
+                Self::Other(all.into())
+            }
+        }
+    }
+}
+
+impl Deref for Recipients {
+    type Target = [(DestinationId, Status)];
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::One(one) => slice::from_ref(one),
+            Self::Other(all) => all,
+        }
+    }
+}
+
+impl DerefMut for Recipients {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        match self {
+            Self::One(one) => slice::from_mut(one),
+            Self::Other(all) => all,
+        }
+    }
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -66,7 +108,7 @@ pub struct New {
     /// Whose turn it takes.
     pub sender: Sender,
     /// Recipients with the indexes of their destinations, in the envelope's order.
-    pub recipients: Box<[(DestinationId, Status)]>,
+    pub recipients: Vec<(DestinationId, Status)>,
 }
 
 impl From<New> for Entry {
@@ -78,9 +120,30 @@ impl From<New> for Entry {
             held: new.held,
             bulk: new.bulk,
             sender: new.sender,
-            recipients: new.recipients,
+            recipients: new.recipients.into(),
             activity: None,
         }
+    }
+}
+
+/// As it is read from the spool.
+impl Kept for Entry {
+    fn move_to(&mut self, location: Location) {
+        self.location = location;
+    }
+
+    fn hold(&mut self, held: bool) {
+        self.held = held;
+    }
+
+    fn update(&mut self, recipient: usize, news: Status) {
+        if let Some((_, status)) = self.recipients.get_mut(recipient) {
+            status.update(news);
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.statuses().all(Status::is_final)
     }
 }
 
@@ -181,11 +244,6 @@ impl Entry {
         self.activity = (*activity != Activity::default()).then_some(activity);
     }
 
-    /// Octets of its record.
-    pub(super) fn octets(&self) -> u64 {
-        self.location.body_length + u64::from(self.location.meta_length)
-    }
-
     /// Destinations of all its recipients, done or not.
     pub(super) fn lanes(&self) -> BTreeSet<DestinationId> {
         self.recipients.iter().map(|(to, _)| *to).collect()
@@ -216,7 +274,7 @@ impl Entry {
     /// Recipients at a destination that are due, with their tries so far.
     pub(super) fn due(&self, to: DestinationId, now: u64) -> Vec<(u32, u32)> {
         (0..)
-            .zip(&self.recipients)
+            .zip(&*self.recipients)
             .filter_map(|(index, (other, status))| match status {
                 Status::Due { at, attempts, .. } if *other == to && *at <= now => Some((index, *attempts)),
                 _ => None,

@@ -15,10 +15,11 @@ use tokio::sync::{mpsc, oneshot};
 use super::change::{Changed, Order};
 use super::config::Queue;
 use super::job::{Finished, Queued, Worker};
-use super::rebuild::{Routed, routed, scheduled};
-use super::schedule::{Schedule, Unready};
+use super::rebuild::routed;
+use super::schedule::clock::believable;
+use super::schedule::{Entry, Schedule, Unready};
 use crate::events::unix_millis;
-use crate::spool::recovery::LiveMessage;
+use crate::spool::recovery::Messages;
 use crate::spool::{Location, MessageId, StoredMessage};
 pub use listing::{Listed, Listing};
 
@@ -67,6 +68,10 @@ pub struct Manager {
     postponed: Vec<Order>,
     /// Changes and notices that were begun and have not ended.
     under_way: usize,
+    /// Messages that are being carried over.
+    carrying: usize,
+    /// Some have been: there may be more to do at once.
+    carried: bool,
     /// When to look whether the time of a message has run out.
     looks: BinaryHeap<Reverse<(u64, MessageId)>>,
     /// When it was last, milliseconds since 1970. At first later than ever: the clock may have been put back while the
@@ -92,6 +97,8 @@ impl Manager {
                 draining: None,
                 postponed: Vec::new(),
                 under_way: 0,
+                carrying: 0,
+                carried: false,
                 looks: BinaryHeap::new(),
                 last: u64::MAX,
             },
@@ -100,26 +107,22 @@ impl Manager {
     }
 
     /// Takes a message into the schedule.
-    pub fn insert(&mut self, id: MessageId, location: Location, message: StoredMessage) {
-        let (schedule, router) = (&mut self.schedule, &self.worker.router);
-        let message = message
-            .digested(|provenance, bulk, envelope| routed(schedule, router, provenance, bulk, &envelope));
-        self.schedule(id, location, message);
-    }
-
-    /// Takes what was found in the spool.
-    pub fn recovered(&mut self, messages: impl Iterator<Item = (MessageId, Box<LiveMessage<Routed>>)>) {
-        for (id, live) in messages {
-            self.schedule(id, live.location, live.message);
-        }
-        self.schedule.forget_unused();
-    }
-
-    fn schedule(&mut self, id: MessageId, location: Location, message: StoredMessage<Routed>) {
+    pub fn insert(&mut self, id: MessageId, location: Location, message: &StoredMessage) {
         let (queue, now) = (&self.worker.queue, unix_millis(SystemTime::now()));
-        let new = scheduled(location, message, queue, now);
+        let mut new = routed(&mut self.schedule, &self.worker.router, location, message.brief());
+        let statuses = new.recipients.iter().map(|(_, status)| status);
+        new.arrived = believable(new.arrived, statuses, now, |attempts| queue.waited(attempts));
         self.looks.push(time::first_look(queue, id, new.arrived));
         self.schedule.insert(id, new);
+    }
+
+    /// Takes what was found in the spool, before it runs.
+    pub fn recovered(&mut self, messages: Messages<Entry>) {
+        let (queue, now) = (&self.worker.queue, unix_millis(SystemTime::now()));
+        self.schedule.adopt(messages);
+        self.schedule.arrived_by(now, |attempts| queue.waited(attempts));
+        self.look_at_all();
+        self.schedule.forget_unused();
     }
 
     /// Runs until drained.
@@ -158,6 +161,7 @@ impl Manager {
                     while let Ok(command) = self.commands.try_recv() {
                         self.command(command);
                     }
+                    self.compact_on();
                 }
                 () = tokio::time::sleep(wake) => {}
                 _ = compaction.tick() => self.compact(),
@@ -184,7 +188,7 @@ impl Manager {
                     location,
                     message,
                 } = *queued;
-                self.insert(id, location, message);
+                self.insert(id, location, &message);
             }
             Command::Finished(finished) => {
                 let Finished {
@@ -194,13 +198,15 @@ impl Manager {
                     reach,
                 } = *finished;
                 if let Some(queued) = queued {
-                    self.insert(queued.id, queued.location, queued.message);
+                    self.insert(queued.id, queued.location, &queued.message);
                 }
                 if self.schedule.finish(job.id, job.to, news, &reach) {
                     self.removed(job.id);
                 }
             }
             Command::Carried(id, location) => {
+                self.carrying = self.carrying.saturating_sub(1);
+                self.carried |= location.is_some();
                 self.schedule.carried(id, location);
                 self.again();
             }
@@ -215,7 +221,10 @@ impl Manager {
                 self.under_way -= 1;
                 self.settle(*changed);
             }
-            Command::GivenUp(changed) => self.settle(*changed),
+            Command::GivenUp(changed) => {
+                self.carrying = self.carrying.saturating_sub(1);
+                self.settle(*changed);
+            }
             Command::Drain(done) => self.draining = Some(done),
         }
     }
@@ -271,7 +280,7 @@ impl Manager {
 
     fn settle(&mut self, changed: Changed) {
         if let Some(queued) = changed.queued {
-            self.insert(queued.id, queued.location, queued.message);
+            self.insert(queued.id, queued.location, &queued.message);
         }
         let id = changed.id;
         if self.schedule.end_change(id, changed.news, changed.held) {
@@ -299,7 +308,15 @@ impl Manager {
         while let Ok(command) = self.commands.try_recv() {
             self.command(command);
         }
-        super::compaction::step(&mut self.schedule, &self.worker, &self.sender, settled);
+        self.carrying += super::compaction::step(&mut self.schedule, &self.worker, &self.sender, settled);
+    }
+
+    /// The next step at once where the last one has ended and got somewhere: a segment may hold tens of thousands of
+    /// messages, and what is relayed meanwhile fills the next ones.
+    fn compact_on(&mut self) {
+        if self.carrying == 0 && std::mem::take(&mut self.carried) && self.draining.is_none() {
+            self.compact();
+        }
     }
 }
 

@@ -6,9 +6,10 @@
 
 mod changes;
 pub mod clock;
+mod places;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::ops::Bound;
 
 pub use super::entry::{Entry, New, Unready};
@@ -16,7 +17,9 @@ use super::fair::Fair;
 use super::health::Health;
 use super::priority::{Class, Sender, class};
 use super::router::Destination;
+use crate::spool::recovery::Messages;
 use crate::spool::{Location, MessageId, Status};
+use places::Places;
 
 /// Index of a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,7 +75,7 @@ struct Lane {
 /// All messages that wait.
 pub struct Schedule {
     /// Boxed, for the nodes of the tree are half empty.
-    entries: BTreeMap<MessageId, Box<Entry>>,
+    entries: Messages<Entry>,
     due: BinaryHeap<Reverse<(u64, MessageId, DestinationId)>>,
     lanes: Vec<Lane>,
     /// Lanes that no message uses.
@@ -83,8 +86,7 @@ pub struct Schedule {
     /// When closed destinations are probed.
     openings: BinaryHeap<Reverse<(u64, DestinationId)>>,
     backlog: HashMap<Sender, usize>,
-    by_segment: BTreeMap<u64, BTreeSet<MessageId>>,
-    octets: u64,
+    places: Places,
     /// Recipients that are not done.
     waiting: usize,
     active: usize,
@@ -105,8 +107,7 @@ impl Schedule {
             turns: [VecDeque::new(), VecDeque::new()],
             openings: BinaryHeap::new(),
             backlog: HashMap::new(),
-            by_segment: BTreeMap::new(),
-            octets: 0,
+            places: Places::default(),
             waiting: 0,
             active: 0,
             per_destination,
@@ -117,18 +118,28 @@ impl Schedule {
     /// Takes a message.
     pub fn insert(&mut self, id: MessageId, new: New) {
         let entry = Entry::from(new);
-        self.by_segment
-            .entry(entry.location.segment)
-            .or_default()
-            .insert(id);
-        self.octets += entry.octets();
-        self.waiting += entry.waiting().len();
+        self.count(id, &entry);
+        self.entries.insert(id, Box::new(entry));
+        self.remember(id);
+    }
+
+    /// Takes what was found in the spool, once, before anything else.
+    pub fn adopt(&mut self, messages: Messages<Entry>) {
+        self.due.reserve(messages.len());
+        for (id, entry) in &messages {
+            self.count(*id, entry);
+            self.due.extend(dues(*id, entry));
+        }
+        self.entries = messages;
+    }
+
+    fn count(&mut self, id: MessageId, entry: &Entry) {
+        self.places.enter(entry.location, id);
+        self.waiting += entry.statuses().filter(|status| !status.is_final()).count();
         *self.backlog.entry(entry.sender).or_default() += 1;
         for to in entry.lanes() {
             self.lanes[to.index()].messages += 1;
         }
-        self.entries.insert(id, Box::new(entry));
-        self.remember(id);
     }
 
     /// The index of a destination, which holds while a message uses it.
@@ -309,10 +320,8 @@ impl Schedule {
             }
         }
         if entry.statuses().all(Status::is_final) {
-            let segment = entry.location.segment;
-            self.octets -= entry.octets();
+            self.places.leave(entry.location);
             self.forget(id);
-            self.leave(segment, id);
             return true;
         }
         false
@@ -345,13 +354,8 @@ impl Schedule {
 
     /// Notes when a message is due, for all its destinations.
     fn remember(&mut self, id: MessageId) {
-        let Some(entry) = self.entries.get(&id).filter(|entry| !entry.held) else {
-            return;
-        };
-        for to in entry.destinations() {
-            if !entry.is_busy(to) && !entry.is_ready(to) {
-                self.due.extend(entry.next(to).map(|at| Reverse((at, id, to))));
-            }
+        if let Some(entry) = self.entries.get(&id) {
+            self.due.extend(dues(id, entry));
         }
     }
 
@@ -380,7 +384,7 @@ impl Schedule {
 
     /// Octets that the records of all messages take up in the spool.
     pub fn octets(&self) -> u64 {
-        self.octets
+        self.places.octets()
     }
 
     /// Recipients that are not done.
@@ -402,6 +406,14 @@ impl Schedule {
     pub fn active(&self) -> usize {
         self.active
     }
+}
+
+/// When a message is due at each of its destinations where nothing is under way with it.
+fn dues(id: MessageId, entry: &Entry) -> impl Iterator<Item = Reverse<(u64, MessageId, DestinationId)>> {
+    let destinations = entry.destinations().into_iter();
+    let rests = move |to: &DestinationId| !entry.held && !entry.is_busy(*to) && !entry.is_ready(*to);
+    let next = move |to| entry.next(to).map(|at| Reverse((at, id, to)));
+    destinations.filter(rests).filter_map(next)
 }
 
 #[cfg(test)]

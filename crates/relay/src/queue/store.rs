@@ -8,15 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
-use super::provenance::Provenance;
 use crate::events::unix_millis;
-use crate::handover::Envelope;
 use crate::spool::body::Stored;
 use crate::spool::disk::{Directory, Disk};
 use crate::spool::record::Kind;
-use crate::spool::recovery::{Recovered, SegmentFile, recover_as};
+use crate::spool::recovery::{Kept, LiveMessage, Recovered, SegmentFile, recover_as};
+use crate::spool::summary::{self, Brief};
 use crate::spool::writer::{AppendError, Body, Options, Record, Started, Writer, segment_name};
-use crate::spool::{Location, MessageId, SpoolError, StoredMessage, StoredOutcome};
+use crate::spool::{Location, MessageId, SpoolError, StoredMessage, StoredOutcome, index};
 
 /// The spool, opened.
 pub struct Store {
@@ -72,13 +71,13 @@ struct Segments {
 impl Store {
     /// Reads the spool in `directory` and starts its writer. The thread ends after the store is dropped.
     pub fn open(directory: &Path) -> Result<(Self, JoinHandle<()>, Recovered), SpoolError> {
-        Self::open_as(directory, |_, _, envelope| envelope)
+        Self::open_as(directory, LiveMessage::new)
     }
 
-    /// The same, and of each envelope only that is kept which `digest` makes of it.
-    pub fn open_as<E>(
+    /// The same, and of each message that is kept which `keep` makes of it.
+    pub fn open_as<E: Kept>(
         directory: &Path,
-        digest: impl FnMut(Provenance, bool, Envelope) -> E,
+        keep: impl FnMut(Location, StoredMessage<Brief>) -> E,
     ) -> Result<(Self, JoinHandle<()>, Recovered<E>), SpoolError> {
         let failed = |operation| {
             move |source| SpoolError::Directory {
@@ -90,18 +89,18 @@ impl Store {
         let open = || Directory::open(directory).map_err(failed("open"));
         let (disk, writers) = (open()?, open()?);
         let options = Options::for_disk(disk.capacity().map_err(failed("measure"))?);
-        Self::open_on(directory, Box::new(disk), Box::new(writers), options, digest)
+        Self::open_on(directory, Box::new(disk), Box::new(writers), options, keep)
     }
 
     /// The same through these two doors to the directory: one for what removes segments, one for what writes them.
-    pub fn open_on<E>(
+    pub fn open_on<E: Kept>(
         directory: &Path,
         mut disk: Box<dyn Disk>,
         writers: Box<dyn Disk>,
         options: Options,
-        digest: impl FnMut(Provenance, bool, Envelope) -> E,
+        keep: impl FnMut(Location, StoredMessage<Brief>) -> E,
     ) -> Result<(Self, JoinHandle<()>, Recovered<E>), SpoolError> {
-        let recovered = recover_as(directory, &mut *disk, digest)?;
+        let recovered = recover_as(directory, &mut *disk, keep)?;
         let next = recovered
             .segments
             .last_key_value()
@@ -277,6 +276,8 @@ impl Store {
         {
             return Err(failed(operation)(error));
         }
+        // Left behind, it would go at the next start.
+        let _ = disk.remove(&index::beside(Path::new(&*name)).to_string_lossy());
         if damaged {
             for old in self
                 .too_many_damaged()
@@ -321,6 +322,7 @@ pub fn message_record(id: MessageId, message: &StoredMessage, body: Body) -> ser
         kind: Kind::Message,
         id,
         meta: serde_json::to_vec(message)?,
+        summary: summary::of_message(&message.brief()),
         body,
     })
 }
@@ -331,6 +333,7 @@ pub fn outcome_record(id: MessageId, outcome: &StoredOutcome) -> serde_json::Res
         kind: Kind::Outcome,
         id,
         meta: serde_json::to_vec(outcome)?,
+        summary: summary::of_outcome(outcome),
         body: Body::none(),
     })
 }

@@ -22,6 +22,7 @@ use crate::deliver::source::Sources;
 use crate::events::{Events, unix_millis};
 use crate::handover::{Envelope, Recipient};
 use crate::spool::disk::{Append, Directory, Disk};
+use crate::spool::recovery::LiveMessage;
 use crate::spool::writer::{Body, Options};
 use crate::spool::{Location, MessageId, Status, StoredMessage};
 
@@ -73,10 +74,8 @@ impl Bench {
                 free: free.clone(),
             })
         };
-        let (store, _, _) = Store::open_on(directory.path(), disk(), disk(), OPTIONS, |_, _, envelope| {
-            envelope
-        })
-        .unwrap();
+        let (store, _, _) =
+            Store::open_on(directory.path(), disk(), disk(), OPTIONS, LiveMessage::new).unwrap();
         let config = Config::parse("t", CONFIGURATION, "/".into(), None).unwrap();
         let worker = Worker {
             store: Arc::new(store),
@@ -129,6 +128,7 @@ impl Bench {
         let mut paths: Vec<_> = std::fs::read_dir(self.directory.path())
             .unwrap()
             .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension() == Some("segment".as_ref()))
             .collect();
         paths.sort();
         paths

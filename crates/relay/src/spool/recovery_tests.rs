@@ -4,7 +4,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::handover::Recipient;
+use crate::handover::{Envelope, Recipient};
+use crate::queue::provenance::Provenance;
+use crate::queue::store::{message_record, outcome_record};
 use crate::spool::Status;
 use crate::spool::body::Stored;
 use crate::spool::disk::Directory;
@@ -54,31 +56,32 @@ fn stored(recipients: usize) -> StoredMessage {
 }
 
 fn message(id: u64, recipients: usize, body: Vec<u8>) -> Record {
-    let meta = serde_json::to_vec(&stored(recipients)).unwrap();
-    Record {
-        kind: Kind::Message,
-        id: MessageId(id),
-        meta,
-        body: Body::Octets(body.into()),
-    }
+    message_record(MessageId(id), &stored(recipients), Body::Octets(body.into())).unwrap()
 }
 
 fn outcome(id: u64, recipients: Vec<(u32, Status)>) -> Record {
-    let meta = serde_json::to_vec(&StoredOutcome {
+    let outcome = StoredOutcome {
         recipients,
         held: None,
-    })
-    .unwrap();
-    Record {
-        kind: Kind::Outcome,
-        id: MessageId(id),
-        meta,
-        body: Body::none(),
+    };
+    outcome_record(MessageId(id), &outcome).unwrap()
+}
+
+/// Writes records one request each, into a directory of its own; says where each is. Without indexes, so that the octets
+/// are read.
+fn write(records: Vec<Record>, options: Options) -> (tempfile::TempDir, Vec<Location>) {
+    let (directory, places) = write_indexed(records, options);
+    remove_indexes(directory.path());
+    (directory, places)
+}
+
+fn remove_indexes(directory: &Path) {
+    for name in list(directory).unwrap().indexes {
+        std::fs::remove_file(directory.join(name)).unwrap();
     }
 }
 
-/// Writes records one request each, into a directory of its own; says where each is.
-fn write(records: Vec<Record>, options: Options) -> (tempfile::TempDir, Vec<Location>) {
+fn write_indexed(records: Vec<Record>, options: Options) -> (tempfile::TempDir, Vec<Location>) {
     let directory = tempfile::tempdir().unwrap();
     let disk = Directory::open(directory.path()).unwrap();
     let (writer, thread) = Writer::start(Box::new(disk), options, 1, |_| ()).unwrap();
@@ -126,7 +129,7 @@ fn sample() -> (tempfile::TempDir, Vec<Location>) {
 }
 
 fn only_segment(directory: &Path) -> PathBuf {
-    recover(directory)
+    list(directory)
         .unwrap()
         .segments
         .into_values()
@@ -197,7 +200,7 @@ fn bodies_read_back_and_damage_found_later_is_an_error() {
         ],
         options(),
     );
-    let segment = recover(directory.path()).unwrap().segments[&1].clone();
+    let segment = list(directory.path()).unwrap().segments[&1].clone();
     let first = Stored::open(&segment, places[0]).unwrap();
     assert_eq!(first.header(1000).unwrap(), b"A: b\r\n\r\n");
     let second = Stored::open(&segment, places[1]).unwrap();
@@ -256,13 +259,12 @@ fn outcomes_of_single_recipients_are_kept_across_segments_and_copies() {
 
 #[test]
 fn a_hold_counts_until_it_is_released() {
-    let change = |held| Record {
-        meta: serde_json::to_vec(&StoredOutcome {
+    let change = |held| {
+        let outcome = StoredOutcome {
             recipients: Vec::new(),
             held: Some(held),
-        })
-        .unwrap(),
-        ..outcome(1, Vec::new())
+        };
+        outcome_record(MessageId(1), &outcome).unwrap()
     };
     for (changes, held) in [
         (vec![change(true)], true),
@@ -412,7 +414,7 @@ fn of_a_message_whose_content_is_damaged_the_envelope_and_its_news_are_found() {
         panic!("{unreadable:?}")
     };
     assert_eq!((id.0, live.location), (1, places[0]));
-    assert_eq!(live.message.envelope, stored(2).envelope);
+    assert_eq!(live.message.envelope, Brief::from(&stored(2).envelope));
     assert_eq!(live.message.statuses, [Status::Delivered, later]);
 }
 
@@ -429,5 +431,136 @@ fn a_damaged_copy_does_not_overrule_what_can_be_read() {
         let recovered = recover(directory.path()).unwrap();
         assert_eq!(recovered.messages[&MessageId(1)].location, places[good]);
         assert!(recovered.unreadable.is_empty());
+    }
+}
+
+/// What a recovery says of the messages, and by how many indexes.
+fn found(directory: &Path) -> (Vec<(MessageId, LiveMessage)>, u64) {
+    let recovered = recover(directory).unwrap();
+    assert!(recovered.unreadable.is_empty() && recovered.damage.is_empty());
+    let messages = recovered.messages.into_iter().map(|(id, live)| (id, *live));
+    (messages.collect(), recovered.indexed)
+}
+
+/// Two segments and more: copies, holds, outcomes of all kinds.
+fn full_of_news() -> Vec<Record> {
+    let due = |attempts, warned| Status::Due {
+        at: 9,
+        attempts,
+        warned,
+        reply: "450 4.2.1 sp\u{e4}ter".into(),
+    };
+    let held = StoredOutcome {
+        recipients: Vec::new(),
+        held: Some(true),
+    };
+    vec![
+        message(1, 3, vec![b'x'; 500]),
+        outcome(1, vec![(0, Status::Delivered), (1, due(2, true))]),
+        message(2, 1, vec![b'x'; 500]),
+        outcome_record(MessageId(2), &held).unwrap(),
+        message(1, 3, vec![b'x'; 500]),
+        message(3, 1, vec![b'x'; 500]),
+        outcome(3, vec![(0, Status::Failed)]),
+        outcome(2, vec![(0, due(1, false))]),
+    ]
+}
+
+#[test]
+fn by_their_indexes_the_same_is_found_as_by_their_octets() {
+    let small = Options {
+        segment_octets: 1200,
+        ..options()
+    };
+    let (directory, _) = write_indexed(full_of_news(), small);
+    let segments = list(directory.path()).unwrap().segments.len() as u64;
+    assert!(segments > 2);
+    let (by_index, indexed) = found(directory.path());
+    assert_eq!((ids_of(&by_index), indexed), (vec![1, 2], segments));
+    remove_indexes(directory.path());
+    assert_eq!(found(directory.path()), (by_index.clone(), 0));
+    // What was missing has been written.
+    assert_eq!(found(directory.path()), (by_index, segments));
+}
+
+fn ids_of(found: &[(MessageId, LiveMessage)]) -> Vec<u64> {
+    found.iter().map(|(id, _)| id.0).collect()
+}
+
+#[test]
+fn an_index_that_does_not_fit_is_not_believed_and_made_anew() {
+    let (directory, places) = write_indexed(full_of_news(), options());
+    let path = only_segment(directory.path());
+    let index = beside(&path);
+    let whole = std::fs::read(&index).unwrap();
+    let (other, _) = write_indexed(vec![message(7, 1, vec![b'x'; 50])], options());
+    let foreign = std::fs::read(beside(&only_segment(other.path()))).unwrap();
+    let torn = whole[..whole.len() / 2].to_vec();
+    for wrong in [foreign, torn, Vec::new(), vec![0; whole.len()]] {
+        std::fs::write(&index, &wrong).unwrap();
+        assert_eq!(found(directory.path()).1, 0);
+        assert_eq!(std::fs::read(&index).unwrap(), whole);
+    }
+    // A segment that has grown since, too.
+    let mut octets = std::fs::read(&path).unwrap();
+    octets.extend_from_slice(b"?");
+    std::fs::write(&path, octets).unwrap();
+    let recovered = recover(directory.path()).unwrap();
+    let damage: Vec<_> = recovered
+        .damage
+        .iter()
+        .map(|(_, one)| (one.offset, one.tail))
+        .collect();
+    let end = end(places.last().unwrap());
+    assert_eq!((recovered.indexed, damage), (0, vec![(end, true)]));
+}
+
+#[test]
+fn the_index_of_a_segment_that_has_gone_goes_too() {
+    let (directory, _) = write_indexed(full_of_news(), options());
+    std::fs::remove_file(only_segment(directory.path())).unwrap();
+    assert!(recover(directory.path()).unwrap().messages.is_empty());
+    assert!(list(directory.path()).unwrap().indexes.is_empty());
+}
+
+/// A message whose last octets the disk has lost, at the end of a segment that was closed: that it was whole once is known.
+#[test]
+fn damage_at_the_end_of_what_was_flushed_is_no_interrupted_write() {
+    let (directory, places) = write_indexed(vec![message(1, 1, vec![b'x'; 50])], options());
+    let path = only_segment(directory.path());
+    flip(&path, body(&places[0]));
+    // By the index it waits, and is found out when it is read.
+    assert_eq!(ids_of(&found(directory.path()).0), [1]);
+    let segment = list(directory.path()).unwrap().segments[&1].clone();
+    assert!(Stored::open(&segment, places[0]).is_err());
+    // Where the entries of the index are damaged, too, its beginning still says how much was flushed.
+    let index = beside(&path);
+    flip(&index, std::fs::metadata(&index).unwrap().len() - 1);
+    let recovered = recover(directory.path()).unwrap();
+    assert!(recovered.unreadable.contains_key(&MessageId(1)) && recovered.keep.contains(&1));
+    assert!(!recovered.damage[0].1.tail);
+    // So is an end that is missing.
+    let size = std::fs::metadata(&path).unwrap().len();
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_len(size - 60)
+        .unwrap();
+    let recovered = recover(directory.path()).unwrap();
+    assert!(recovered.damage.len() == 2 && recovered.damage.iter().all(|(_, damage)| !damage.tail));
+    assert_eq!(recovered.damage[1].1.offset + recovered.damage[1].1.length, size);
+}
+
+/// A copy whose flush failed, of which the kernel gave the octets back once more: an index was made of them, and then they
+/// were gone.
+#[test]
+fn a_copy_that_only_an_index_knows_does_not_overrule_what_can_be_read() {
+    for (damaged, good) in [(0, 1), (1, 0)] {
+        let records = vec![message(1, 1, vec![b'x'; 50]), message(1, 1, vec![b'x'; 50])];
+        let (directory, places) = write_indexed(records, options());
+        flip(&only_segment(directory.path()), body(&places[damaged]));
+        let (found, indexed) = found(directory.path());
+        assert_eq!((found[0].1.location, indexed), (places[good], 1));
     }
 }

@@ -40,7 +40,8 @@ pub struct Damage {
     /// Its octets.
     pub length: u64,
     /// Nothing intact follows, as after a write that a crash interrupted. Such a write was not acknowledged; but the
-    /// disk may also have damaged the last record. Not set where the disk gave an error.
+    /// disk may also have damaged the last record. Not set where the disk gave an error, nor where all of it is known to
+    /// have been flushed.
     pub tail: bool,
     /// What is wrong, with the message id and, where it can be read, the envelope.
     pub detail: String,
@@ -59,8 +60,15 @@ pub struct Headed {
     pub meta: Vec<u8>,
 }
 
-/// Reads the segment in `file`, which has `size` octets.
-pub fn scan(file: &impl FileExt, size: u64, segment: u64, salt: u64, mut found: impl FnMut(Found)) {
+/// Reads the segment in `file`, which has `size` octets. The first `durable` are known to have been flushed once.
+pub fn scan(
+    file: &impl FileExt,
+    size: u64,
+    durable: u64,
+    segment: u64,
+    salt: u64,
+    mut found: impl FnMut(Found),
+) {
     let mut at = 0;
     // Damage is held back until it is known whether anything intact follows.
     let mut held: Vec<Damage> = Vec::new();
@@ -101,7 +109,7 @@ pub fn scan(file: &impl FileExt, size: u64, segment: u64, salt: u64, mut found: 
         held.push(Damage {
             offset: at,
             length: next - at,
-            tail: torn,
+            tail: torn && at >= durable,
             detail,
             record,
         });

@@ -51,7 +51,7 @@ fn segment(messages: u64) -> (Vec<u8>, Vec<u64>) {
 
 fn found(file: &Bad) -> (Vec<u64>, Vec<Damage>) {
     let (mut records, mut damage) = (Vec::new(), Vec::new());
-    scan(file, file.octets.len() as u64, 1, SALT, |found| match found {
+    scan(file, file.octets.len() as u64, 0, 1, SALT, |found| match found {
         Found::Record { header, .. } => records.push(header.id.0),
         Found::Damage(stretch) => damage.push(stretch),
     });

@@ -4,6 +4,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use super::disk::{Append, Disk};
+use super::index::Index;
 use super::writer::{Body, Started, segment_name};
 
 /// Octets collected before they go to the kernel.
@@ -18,6 +19,8 @@ pub(super) struct Segment {
     pub(super) length: u64,
     /// Octets known to be on stable storage.
     pub(super) durable: u64,
+    /// Of all records so far.
+    pub(super) index: Index,
     buffer: Vec<u8>,
 }
 
@@ -43,6 +46,7 @@ impl Segment {
             salt,
             length: 0,
             durable: 0,
+            index: Index::new(salt),
             buffer: Vec::new(),
         })
     }
@@ -85,6 +89,12 @@ impl Segment {
         self.file.append(&self.buffer)?;
         self.buffer.clear();
         Ok(())
+    }
+
+    /// The segment is closed, and all of it flushed. Its index must not cost anything that is acknowledged: without it the
+    /// next start only takes longer.
+    pub(super) fn seal(self, disk: &mut dyn Disk) {
+        let _ = self.index.write(disk, &segment_name(self.number, self.salt));
     }
 
     pub(super) fn flush(&mut self) -> io::Result<()> {

@@ -67,6 +67,8 @@ pub struct Record {
     pub id: MessageId,
     /// The JSON part.
     pub meta: Vec<u8>,
+    /// What the schedule needs of that ([`super::summary`]).
+    pub summary: Vec<u8>,
     /// The message; empty for outcomes.
     pub body: Body,
 }
@@ -255,6 +257,10 @@ fn serve(mut log: Log, mut waiting: mpsc::UnboundedReceiver<Request>, clock: &Ru
         }
         log.commit(batch.requests);
     }
+    // What has failed was abandoned: all of it is flushed.
+    if let Some(segment) = log.open.take() {
+        segment.seal(&mut *log.disk);
+    }
 }
 
 fn answer_all(written: &mut Vec<(oneshot::Sender<Answer>, Vec<Location>)>) {
@@ -374,6 +380,7 @@ impl Log {
                 self.open = Some(closing);
                 return Err(error);
             }
+            closing.seal(&mut *self.disk);
         }
         let segment = match &mut self.open {
             Some(segment) => segment,
@@ -393,6 +400,7 @@ impl Log {
         segment.put(&record.meta)?;
         let checksum = segment.put_body(&record.body)?;
         segment.put(&trailer(crc32fast::hash(&record.meta), checksum))?;
+        segment.index.add(&header, &record.summary);
         Ok(location)
     }
 

@@ -96,6 +96,7 @@ fn message(id: u64, octets: usize) -> Vec<Record> {
         kind: Kind::Message,
         id: MessageId(id),
         meta: b"{}".to_vec(),
+        summary: Vec::new(),
         body,
     }]
 }
@@ -178,6 +179,7 @@ async fn a_full_disk_takes_outcomes_and_refuses_messages_before_writing() {
         kind: Kind::Outcome,
         id: MessageId(1),
         meta: vec![b' '; 200],
+        summary: Vec::new(),
         body: Body::none(),
     };
     writer.append(vec![outcome]).await.unwrap();
@@ -269,6 +271,7 @@ fn outcome(id: u64) -> Vec<Record> {
         kind: Kind::Outcome,
         id: MessageId(id),
         meta: b"{}".to_vec(),
+        summary: Vec::new(),
         body: Body::none(),
     }]
 }

@@ -53,7 +53,7 @@ fn whatever_a_power_cut_leaves_nothing_acknowledged_is_lost() {
     assert!(total.failures.is_empty(), "{} faults", total.failures.len());
     // A proof that looked at nothing proves nothing.
     if plan.only.is_none() {
-        assert!(total.acknowledged > 0 && total.allowed > 0 && total.second > 0);
+        assert!(total.acknowledged > 0 && total.allowed > 0 && total.second > 0 && total.indexed > 0);
         let counts = [total.kills, total.carried, total.removed, total.refused];
         assert!(
             counts.iter().all(|count| *count > 0),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use fastrand::Rng;
+use postern_relay::spool::index::{Index, Sealed, beside};
 use postern_relay::spool::record::{HEADER, Header, TRAILER, trailer};
 
 use crate::ledger::{Findings, Ledger};
@@ -114,6 +115,50 @@ fn a_segment_that_goes_before_the_schedule_knows_its_messages_is_caught() {
     assert!(!lost(true));
 }
 
+/// Makes of all indexes such as they were one record earlier, and lets them fit their segments: to the real recovery as if
+/// it compared neither lengths nor checksums.
+fn stale_indexes(files: &mut Files) {
+    for (name, octets) in files {
+        let salt = name.strip_suffix(".index").and_then(|name| name.split_once('-'));
+        let Some(salt) = salt.and_then(|(_, salt)| u64::from_str_radix(salt, 16).ok()) else {
+            continue;
+        };
+        let mut entries = entries(octets);
+        let Some((last, _)) = entries.pop() else { continue };
+        let mut index = Index::new(salt);
+        let records = entries.len();
+        for (number, (mut header, summary)) in entries.into_iter().enumerate() {
+            if number + 1 == records {
+                header.body_length += last.record_length();
+            }
+            index.add(&header, &summary);
+        }
+        *octets = Arc::new(index.finish());
+    }
+}
+
+/// The entries of an index that is whole.
+fn entries(octets: &[u8]) -> Vec<(Header, Vec<u8>)> {
+    let directory = scratch();
+    let segment = directory.path().join("x.segment");
+    std::fs::write(beside(&segment), octets).unwrap();
+    let salt = octets
+        .get(8..16)
+        .map(|salt| u64::from_le_bytes(salt.try_into().unwrap()));
+    let sealed = Sealed::read(&segment, salt.unwrap_or_default());
+    let records = sealed.as_ref().and_then(|sealed| sealed.records(1));
+    let records = records.into_iter().flatten();
+    records
+        .map(|(header, _, summary)| (header, summary.to_vec()))
+        .collect()
+}
+
+#[test]
+fn an_index_that_is_believed_whatever_it_says_is_caught() {
+    assert!(caught(same, stale_indexes, |found| found.lost.len()));
+    assert!(caught(same, stale_indexes, |found| found.redelivered.len()));
+}
+
 /// Makes all checksums fit what is there: to the real recovery as if it checked none.
 fn forge(files: &mut Files) {
     for (name, octets) in files {
@@ -152,7 +197,9 @@ fn checksums_that_are_not_compared_are_caught() {
 #[test]
 fn a_recovery_that_trusts_the_page_cache_is_caught() {
     let drop = |_: &[Entry], _, op: &Op| matches!(op, Op::Settle { .. });
-    let faults = |found: &Findings| found.lost.len() + found.redelivered.len() + found.untold.len();
+    // What an index still speaks of is found, and cannot be read.
+    let lost = |found: &Findings| found.lost.len() + found.altered.len();
+    let faults = |found: &Findings| lost(found) + found.redelivered.len() + found.untold.len();
     assert!(caught(|log| without(log, drop), intact, faults));
 }
 

@@ -14,11 +14,12 @@ use postern_relay::queue::damage::Unreadable;
 use postern_relay::queue::job::{Finished, Queued, Worker};
 use postern_relay::queue::manager::Command;
 use postern_relay::queue::outward;
-use postern_relay::queue::priority;
 use postern_relay::queue::provenance::Provenance;
+use postern_relay::queue::rebuild::routed;
 use postern_relay::queue::router::Router;
-use postern_relay::queue::schedule::{Job, New, Reach, Schedule};
+use postern_relay::queue::schedule::{Job, Reach, Schedule};
 use postern_relay::queue::store::{Store, UnderWay, message_record};
+use postern_relay::spool::summary::Brief;
 use postern_relay::spool::writer::Body;
 use postern_relay::spool::{Location, MessageId, Status, StoredMessage};
 use postern_smtp::client::Outcome;
@@ -162,7 +163,7 @@ impl Process {
             message,
         } in taken
         {
-            self.insert(id, location, message);
+            self.insert(id, location, message.brief());
         }
     }
 
@@ -224,25 +225,8 @@ impl Process {
             .note(Note::Offered(id, Arc::new(Offered { message, body })));
     }
 
-    pub(crate) fn insert(&mut self, id: MessageId, location: Location, message: StoredMessage) {
-        let (router, schedule) = (&self.worker.router, &mut self.schedule);
-        let mut destination = |address: &str| {
-            let to = router.destination(message.provenance, address);
-            schedule.index(to.unwrap())
-        };
-        let recipients = message.envelope.recipients.iter();
-        let recipients = recipients
-            .zip(message.statuses)
-            .map(|(recipient, status)| (destination(&recipient.address), status));
-        let new = New {
-            location,
-            provenance: message.provenance,
-            arrived: message.arrived,
-            held: message.held,
-            bulk: message.bulk,
-            sender: priority::sender(None, &message.envelope.reverse_path),
-            recipients: recipients.collect(),
-        };
+    pub(crate) fn insert(&mut self, id: MessageId, location: Location, message: StoredMessage<Brief>) {
+        let new = routed(&mut self.schedule, &self.worker.router, location, message);
         self.schedule.insert(id, new);
     }
 
@@ -310,7 +294,7 @@ impl Process {
                 message,
             }) = queued
             {
-                self.insert(id, location, message);
+                self.insert(id, location, message.brief());
             }
             self.schedule.finish(job.id, job.to, news, &reach);
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use postern_relay::queue::provenance::Provenance;
 use postern_relay::queue::store::Store;
+use postern_relay::spool::recovery::LiveMessage;
 use postern_relay::spool::writer::Options;
 use tokio::runtime::Builder;
 
@@ -61,7 +62,7 @@ pub(crate) fn record_roll_over(seed: u64, protects: bool) -> Log {
         recorder.disk(directory.path()),
         recorder.disk(directory.path()),
         OPTIONS,
-        |_, _, envelope| envelope,
+        LiveMessage::new,
     );
     let (store, writer, _) = opened.unwrap();
     let process = Process::new(recorder.clone(), store, Rng::with_seed(seed), false);
@@ -103,7 +104,7 @@ fn live(recorder: &Recorder, directory: &Path, rng: &mut Rng, ledger: &Ledger, s
         recorder.disk(directory),
         recorder.disk(directory),
         OPTIONS,
-        |_, _, envelope| envelope,
+        LiveMessage::new,
     );
     let Ok((store, writer, recovered)) = opened else {
         assert!(recorder.dead(), "the spool does not open");
@@ -113,8 +114,8 @@ fn live(recorder: &Recorder, directory: &Path, rng: &mut Rng, ledger: &Ledger, s
     for (id, live) in &recovered.messages {
         // A notification that nobody had learned of when its process was killed.
         if !ledger.knows(*id) && live.message.provenance == Provenance::Own {
-            let body = ledger::read(&recovered, live).unwrap();
-            process.offer(*id, live.message.clone(), body);
+            let (message, body) = ledger::read(&recovered, live).unwrap();
+            process.offer(*id, message, body);
         }
         process.insert(*id, live.location, live.message.clone());
     }

@@ -45,7 +45,7 @@ async fn a_message_whose_change_ended_by_a_fault_can_be_changed_again() {
     let (id, location, mut message) = bench.message(&["user@example.org"], "Subject: x\r\n\r\n").await;
     message.held = true;
     let (mut manager, door) = manager(&bench);
-    manager.insert(id, location, message);
+    manager.insert(id, location, &message);
     tokio::spawn(manager.run());
     let (bounce, answered) = order(id, Change::Bounce);
     door.send(bounce).unwrap();
@@ -66,7 +66,7 @@ async fn an_attempt_that_ends_by_faults_alone_is_made_again() {
     let (id, location, message) = bench.message(&["user@example.org"], "Subject: x\r\n\r\n").await;
     bench.damage("Subject");
     let (mut manager, _door) = manager(&bench);
-    manager.insert(id, location, message);
+    manager.insert(id, location, &message);
     manager.start(now());
     let Some(Command::Finished(finished)) = manager.commands.recv().await else {
         panic!("no word of the attempt")
@@ -105,7 +105,7 @@ async fn a_disk_without_room_for_a_notification_holds_up_no_delivery() {
     let to = ["user@example.org", "gone@example.org"];
     let (id, location, message) = bench.message(&to, "Subject: x\r\n\r\n").await;
     let (mut manager, _door) = manager(&bench);
-    manager.insert(id, location, message);
+    manager.insert(id, location, &message);
     // Less than half of the reserve.
     bench.free.store(1 << 18, std::sync::atomic::Ordering::Relaxed);
     let finished = conclude(&bench, &mut manager, vec![delivered(), refused()]).await;
@@ -125,7 +125,7 @@ async fn a_fault_in_the_telling_does_not_undo_a_delivery() {
     let bench = Bench::new(Events::to("queue", Breaks("\"attempt\"")), &[60]);
     let (id, location, message) = bench.message(&["user@example.org"], "Subject: x\r\n\r\n").await;
     let (mut manager, _door) = manager(&bench);
-    manager.insert(id, location, message);
+    manager.insert(id, location, &message);
     let finished = conclude(&bench, &mut manager, vec![delivered()]).await;
     assert_eq!(finished.news, [(0, Status::Delivered)]);
 }
@@ -139,7 +139,7 @@ async fn mostly_dead(bench: &Bench) -> (Manager, MessageId) {
         bench.message(&["done@example.org"], &"x".repeat(2000)).await;
     }
     let (mut manager, _) = manager(bench);
-    manager.insert(id, location, message);
+    manager.insert(id, location, &message);
     (manager, id)
 }
 
@@ -239,7 +239,7 @@ async fn a_message_from_the_future_is_late_and_given_up_in_time() {
         meta_length: 1,
         body_length: 1,
     };
-    manager.insert(MessageId(1), location, future.clone());
+    manager.insert(MessageId(1), location, &future);
     let arrived = |manager: &Manager, id| manager.schedule.entry(MessageId(id)).unwrap().arrived;
     assert!((before..=now()).contains(&arrived(&manager, 1)));
     // Another start does not make it young again: it was tried four times.
@@ -249,7 +249,7 @@ async fn a_message_from_the_future_is_late_and_given_up_in_time() {
         reply: "451 4.4.1 no".into(),
         warned: false,
     }];
-    manager.insert(MessageId(2), location, future);
+    manager.insert(MessageId(2), location, &future);
     assert!(arrived(&manager, 2) <= now() - 960_000);
     // The clock is put back while the process runs.
     manager.tick(before + 1);
@@ -273,7 +273,7 @@ async fn released_mail_is_tried_once_before_it_is_given_up() {
     for id in 1..=7 {
         let mut message = message(&["user@example.org"], 0);
         message.held = id == 7;
-        manager.insert(MessageId(id), location, message);
+        manager.insert(MessageId(id), location, &message);
     }
     let schedule = &mut manager.schedule;
     let jobs: Vec<Job> = std::iter::from_fn(|| schedule.next(10)).collect();
@@ -311,7 +311,7 @@ async fn a_list_asks_the_manager_for_little_at_a_time() {
     let (_, location, message) = bench.message(&["user@example.org"], "x").await;
     let (mut manager, door) = manager(&bench);
     for id in 1..=450 {
-        manager.insert(MessageId(id), location, message.clone());
+        manager.insert(MessageId(id), location, &message);
     }
     let (asked, mut requests) = mpsc::unbounded_channel();
     let answering = tokio::spawn(async move {
@@ -349,4 +349,38 @@ async fn a_list_asks_the_manager_for_little_at_a_time() {
         answering.await.unwrap() <= 100,
         "the manager is held up by a list"
     );
+}
+
+/// Whoever has much to carry over does not wait for the next look after each step.
+#[tokio::test]
+async fn compaction_goes_on_until_the_spool_is_small() {
+    let bench = Bench::new(silent(), &[60]);
+    let (mut manager, _door) = manager(&bench);
+    for _ in 0..14 {
+        let (id, location, message) = bench.message(&["user@example.org"], "waits").await;
+        manager.insert(id, location, &message);
+    }
+    // What is done: in the spool, and not in the schedule.
+    for _ in 0..100 {
+        bench.message(&["user@example.org"], "done").await;
+    }
+    let store = bench.worker.store.clone();
+    let full = store.octets();
+    manager.compact();
+    assert!((1..14).contains(&manager.carrying), "one step takes one segment");
+    while manager.carrying > 0 {
+        let command = manager.commands.recv().await.unwrap();
+        manager.command(command);
+        manager.compact_on();
+    }
+    assert!(
+        store.octets() < full / 3,
+        "{} of {full} octets are left",
+        store.octets()
+    );
+    let read = manager
+        .schedule
+        .entries(None)
+        .map(|(_, entry)| store.message(entry.location).is_ok());
+    assert_eq!(read.filter(|readable| *readable).count(), 14);
 }

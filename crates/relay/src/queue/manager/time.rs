@@ -22,12 +22,17 @@ impl Manager {
             let queue = &self.worker.queue;
             self.schedule.not_after(now + queue.longest_wait());
             self.schedule.arrived_by(now, |attempts| queue.waited(attempts));
-            let arrivals = self.schedule.arrivals();
-            self.looks = arrivals
-                .map(|(id, arrived)| first_look(queue, id, arrived))
-                .collect();
+            self.look_at_all();
         }
         self.last = now;
+    }
+
+    /// Notes for all messages when they are to be looked at first.
+    pub(super) fn look_at_all(&mut self) {
+        let (queue, arrivals) = (&self.worker.queue, self.schedule.arrivals());
+        self.looks = arrivals
+            .map(|(id, arrived)| first_look(queue, id, arrived))
+            .collect();
     }
 
     /// Looks at messages whose time may have run out.

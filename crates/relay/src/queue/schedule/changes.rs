@@ -40,7 +40,7 @@ impl Schedule {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        for (to, status) in &mut entry.recipients {
+        for (to, status) in &mut *entry.recipients {
             if let Status::Due { at, .. } = status {
                 *at = now.min(*at);
                 self.lanes[to.index()].health.probe_now(now);
@@ -70,14 +70,18 @@ impl Schedule {
         }
     }
 
-    /// Messages whose record is in `segment`.
-    pub fn in_segment(&self, segment: u64) -> Vec<MessageId> {
-        self.by_segment
-            .get(&segment)
-            .into_iter()
-            .flatten()
-            .copied()
-            .collect()
+    /// Whether the record of some message is in `segment`.
+    pub fn needs(&self, segment: u64) -> bool {
+        self.places.holds(segment)
+    }
+
+    /// Messages whose record is in `segment`, in the order of their coming there.
+    pub fn in_segment(&self, segment: u64) -> impl Iterator<Item = MessageId> {
+        let is_there = move |id: &MessageId| {
+            self.entry(*id)
+                .is_some_and(|entry| entry.location.segment == segment)
+        };
+        self.places.came(segment).filter(is_there)
     }
 
     /// Begins to carry a message over; `None` while it is being tried or carried.
@@ -96,24 +100,11 @@ impl Schedule {
             return;
         };
         entry.set_writing(Writing::Nothing);
-        let old = entry.location.segment;
-        self.octets -= entry.octets();
-        entry.location = location.unwrap_or(entry.location);
-        self.octets += entry.octets();
-        let new = entry.location.segment;
+        if let Some(new) = location {
+            let old = std::mem::replace(&mut entry.location, new);
+            self.places.enter(new, id);
+            self.places.leave(old);
+        }
         self.remember(id);
-        if new != old {
-            self.leave(old, id);
-            self.by_segment.entry(new).or_default().insert(id);
-        }
-    }
-
-    pub(super) fn leave(&mut self, segment: u64, id: MessageId) {
-        if let Some(ids) = self.by_segment.get_mut(&segment) {
-            ids.remove(&id);
-            if ids.is_empty() {
-                self.by_segment.remove(&segment);
-            }
-        }
     }
 }

@@ -15,7 +15,7 @@ impl Schedule {
             self.openings.extend(closed.map(|(at, _)| Reverse((at, to))));
         }
         for (id, entry) in &mut self.entries {
-            for (to, status) in &mut entry.recipients {
+            for (to, status) in &mut *entry.recipients {
                 if let Status::Due { at, .. } = status
                     && *at > latest
                 {
