@@ -1,21 +1,62 @@
 //! The event writer: every decision becomes one line on standard output, which the journal takes.
 //!
-//! A line is written in one call under a lock, so lines of different tasks never mix.
+//! Whole lines are written under a lock, so lines of different tasks never mix. A process that carries much mail lets its
+//! lines gather for a moment ([`Events::gather`]): each write wakes the reader, and under load there are ten thousands a second.
 
 use std::io::Write;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use postern_control::{Event, EventKind};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
 
 use crate::metrics::{Family, Meter, approximate};
+
+/// How long a line waits for others at most, and octets that no longer wait.
+const GATHER: Duration = Duration::from_millis(5);
+const ENOUGH: usize = 64 * 1024;
 
 /// Where a process tells what it does. Cheap to clone.
 #[derive(Clone)]
 pub struct Events {
     process: Arc<str>,
     meter: Arc<Meter>,
-    sink: Arc<Mutex<dyn Write + Send>>,
+    lines: Arc<Mutex<Lines>>,
+    /// A first line waits.
+    waits: Arc<Notify>,
+}
+
+/// The way out.
+struct Lines {
+    waiting: Vec<u8>,
+    /// Whether somebody writes what waits.
+    gathered: bool,
+    sink: Box<dyn Write + Send>,
+}
+
+impl Lines {
+    fn write(&mut self) {
+        // Taken first: lines over which the sink faults are not written again.
+        let mut lines = std::mem::take(&mut self.waiting);
+        if !lines.is_empty() {
+            // A journal that cannot be written must not stop the mail; there is nowhere left to tell of it.
+            let _ = self.sink.write_all(&lines).and_then(|()| self.sink.flush());
+            lines.clear();
+            self.waiting = lines;
+        }
+    }
+}
+
+/// While it lives, lines gather. It ends with its runtime, and what is told after that is written at once again.
+struct Gathering(Events);
+
+impl Drop for Gathering {
+    fn drop(&mut self) {
+        let mut lines = self.0.lines();
+        lines.gathered = false;
+        lines.write();
+    }
 }
 
 impl Events {
@@ -32,8 +73,36 @@ impl Events {
         Self {
             process: process.into(),
             meter: Arc::new(meter),
-            sink: Arc::new(Mutex::new(sink)),
+            lines: Arc::new(Mutex::new(Lines {
+                waiting: Vec::new(),
+                gathered: false,
+                sink: Box::new(sink),
+            })),
+            waits: Arc::default(),
         }
+    }
+
+    /// From now on, and until the runtime ends, a line waits for others, [`GATHER`] at most. What must not be lost when the
+    /// process is killed at this moment needs [`Self::write_out`].
+    pub fn gather(&self, runtime: &Handle) {
+        self.lines().gathered = true;
+        let gathering = Gathering(self.clone());
+        runtime.spawn(async move {
+            loop {
+                gathering.0.waits.notified().await;
+                tokio::time::sleep(GATHER).await;
+                gathering.0.write_out();
+            }
+        });
+    }
+
+    /// Writes what was gathered: to be called before what was told becomes durable.
+    pub fn write_out(&self) {
+        self.lines().write();
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells `kind` about the connection `trace` and the message `id`, where there is one.
@@ -48,9 +117,15 @@ impl Events {
         };
         let mut line = event.to_line();
         line.push('\n');
-        let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
-        // A journal that cannot be written must not stop the mail; there is nowhere left to tell of it.
-        let _ = sink.write_all(line.as_bytes()).and_then(|()| sink.flush());
+        let mut lines = self.lines();
+        let first = lines.waiting.is_empty();
+        lines.waiting.extend_from_slice(line.as_bytes());
+        if !lines.gathered || lines.waiting.len() >= ENOUGH {
+            lines.write();
+        } else if first {
+            drop(lines);
+            self.waits.notify_one();
+        }
     }
 
     /// What was counted.
@@ -131,6 +206,37 @@ mod tests {
         assert_eq!(rfc3339_millis(951_782_400_000), "2000-02-29T00:00:00.000Z");
         assert_eq!(rfc3339_millis(1_795_163_099_007), "2026-11-20T08:24:59.007Z");
         assert_eq!(rfc3339_millis(4_102_444_799_999), "2099-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn lines_gather_until_they_are_wanted_and_the_last_ones_are_not_lost() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let lines = || std::fs::read_to_string(file.path()).unwrap().lines().count();
+        let events = Events::to("queue", file.reopen().unwrap());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        let removed = || events.emit(None, None, EventKind::Removed);
+        runtime.block_on(async {
+            events.gather(&Handle::current());
+            removed();
+            removed();
+            assert_eq!(lines(), 0);
+            events.write_out();
+            assert_eq!(lines(), 2);
+            removed();
+            assert_eq!(lines(), 2);
+            tokio::time::sleep(2 * GATHER).await;
+            assert_eq!(lines(), 3, "a line waits for a moment only");
+            removed();
+        });
+        assert_eq!(lines(), 3);
+        drop(runtime);
+        assert_eq!(lines(), 4, "what waits is written before the end");
+        removed();
+        assert_eq!(lines(), 5, "nobody would write it later");
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod damage;
 pub mod entry;
 pub mod fair;
 pub mod figures;
+pub mod fresh;
 pub mod health;
 pub mod intake;
 pub mod job;
@@ -118,6 +119,9 @@ pub fn main(config: Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
     let snapshots = Snapshots::open(&config.snapshots_directory(), events.clone())?;
     let sources = source::prepare(&config)?;
     let own_user = nix::unistd::geteuid().as_raw();
+    // It waits more than it computes, and signs elsewhere: a second thread on a small machine costs more in waking it for each
+    // step of a message than it carries.
+    let threads = std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, 2));
     let report = policy(&config, &spool)
         .enforce()
         .context("the sandbox does not stand")?;
@@ -130,11 +134,12 @@ pub fn main(config: Config, passed: Vec<Inherited>) -> anyhow::Result<()> {
     })?;
     tell_recovery(&events, &recovered, begun.elapsed());
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(threads)
         // Reading and signing; more threads would only stand in each other's way, and the unit bounds tasks.
         .max_blocking_threads(32)
         .enable_all()
         .build()?;
+    events.gather(runtime.handle());
     let prepared = Prepared {
         config,
         hops,

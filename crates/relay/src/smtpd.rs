@@ -126,6 +126,7 @@ pub fn main(config: Config, name: &str, passed: Vec<Inherited>) -> anyhow::Resul
         let events = Events::stdout(&format!("smtpd/{name}"));
         let server = Arc::new(server(config, name, instance, tls, authenticator, events)?);
         server.say_what_is_off();
+        server.events.gather(runtime.handle());
         server.try_lists().await;
         accept::serve(server, ports, &report.to_string()).await
     })

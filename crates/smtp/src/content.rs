@@ -114,10 +114,7 @@ impl Inspector {
     /// Looks at the next piece. After an error the inspector is of no further use.
     pub fn inspect(&mut self, mut piece: &[u8]) -> Result<(), ContentError> {
         while !piece.is_empty() {
-            let run = piece
-                .iter()
-                .position(|octet| matches!(octet, b'\r' | b'\n' | 0))
-                .unwrap_or(piece.len());
+            let run = memchr::memchr3(b'\r', b'\n', 0, piece).unwrap_or(piece.len());
             if run > 0 {
                 self.text(&piece[..run])?;
                 piece = &piece[run..];

@@ -112,8 +112,7 @@ impl Receiver {
                 _ => {
                     self.state = State::MidLine;
                     let rest = &octets[at..];
-                    let run = rest.iter().position(|octet| *octet == b'\r');
-                    run.unwrap_or(rest.len())
+                    memchr::memchr(b'\r', rest).unwrap_or(rest.len())
                 }
             };
         }

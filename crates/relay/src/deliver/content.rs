@@ -7,7 +7,7 @@ use crate::spool::SpoolError;
 use crate::spool::body::Stored;
 
 /// Octets read from the spool at a time.
-const PART: usize = 64 << 10;
+pub const PART: usize = 64 << 10;
 /// Octets in which the first line ends, if it is one.
 const FIRST_LINE: usize = 1000;
 

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
-use super::content::Content;
+use super::content::{Content, PART};
 use super::hop::{Door, Handshake};
 use super::observed::{Fault, Negotiation};
 use super::policy::Proof;
@@ -297,13 +297,15 @@ async fn send(connection: &mut Connection, content: &Content) -> Result<Result<(
             Ok(part) => part,
             Err(error) => return Ok(Err(reasons::damaged(error).into())),
         };
-        octets.clear();
         if let Err(error) = connection.session.body(&part, &mut octets) {
             return Ok(Err(replies::content_error(error).into()));
         }
-        write(&mut connection.stream, &octets).await?;
+        // A small message goes out with its end, in one write.
+        if octets.len() >= PART {
+            write(&mut connection.stream, &octets).await?;
+            octets.clear();
+        }
     }
-    octets.clear();
     if let Err(error) = connection.session.end_body(&mut octets) {
         return Ok(Err(replies::content_error(error).into()));
     }

@@ -4,6 +4,7 @@
 //! silence. A session that the host closes meanwhile is no failure of anybody's message.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -54,7 +55,7 @@ impl Kept {
     }
 }
 
-/// All of them. Cheap to clone.
+/// All of them. Cheap to clone. A destination is there as long as somebody looks after its sessions.
 #[derive(Clone, Default)]
 pub struct Shelf(Arc<Mutex<HashMap<Destination, Vec<Kept>>>>);
 
@@ -62,15 +63,7 @@ impl Shelf {
     /// The session that was used last and still stands.
     pub async fn take(&self, destination: &Destination) -> Option<Kept> {
         loop {
-            let mut kept = {
-                let mut all = self.lock();
-                let sessions = all.get_mut(destination)?;
-                let kept = sessions.pop();
-                if sessions.is_empty() {
-                    all.remove(destination);
-                }
-                kept?
-            };
+            let mut kept = self.lock().get_mut(destination)?.pop()?;
             if kept.connection.is_quiet().await {
                 return Some(kept);
             }
@@ -83,26 +76,32 @@ impl Shelf {
         if kept.messages >= takes.min(MESSAGES) {
             return kept.connection.end();
         }
-        self.lock().entry(destination.clone()).or_default().push(kept);
+        match self.lock().entry(destination.clone()) {
+            Entry::Occupied(sessions) => return sessions.into_mut().push(kept),
+            Entry::Vacant(place) => drop(place.insert_entry(vec![kept])),
+        }
         let (all, destination) = (self.clone(), destination.clone());
         tokio::spawn(async move {
-            tokio::time::sleep(IDLE).await;
-            all.sweep(&destination);
+            let mut next = Some(Instant::now() + IDLE);
+            while let Some(at) = next {
+                tokio::time::sleep_until(at).await;
+                next = all.sweep(&destination);
+            }
         });
     }
 
-    /// Ends the sessions that have waited too long.
-    fn sweep(&self, destination: &Destination) {
+    /// Ends the sessions that have waited too long; when to look again.
+    fn sweep(&self, destination: &Destination) -> Option<Instant> {
         let mut all = self.lock();
-        let Some(sessions) = all.get_mut(destination) else {
-            return;
-        };
+        let sessions = all.get_mut(destination)?;
         for old in sessions.extract_if(.., |kept| kept.since.elapsed() >= IDLE) {
             old.connection.end();
         }
-        if sessions.is_empty() {
+        let oldest = sessions.iter().map(|kept| kept.since).min();
+        if oldest.is_none() {
             all.remove(destination);
         }
+        oldest.map(|since| since + IDLE)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Destination, Vec<Kept>>> {

@@ -1,6 +1,6 @@
 //! Intake: takes handovers from smtpd, refuses what has no route or no room, and answers after stable storage.
 
-use std::fs::File;
+use std::borrow::Cow;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -158,8 +158,7 @@ impl Intake {
     async fn take(&self, received: Received) -> Reply {
         let Received {
             mut envelope,
-            message,
-            offset,
+            message: body,
         } = received;
         for recipient in &mut envelope.recipients {
             if recipient.address.eq_ignore_ascii_case("postmaster") {
@@ -185,13 +184,7 @@ impl Intake {
             reply: "".into(),
         };
         let statuses = vec![due; envelope.recipients.len()];
-        let file = Arc::new(File::from(message));
-        let bulk = priority::is_bulk(&header(&file, offset, envelope.size), envelope.recipients.len());
-        let body = Body::File {
-            file,
-            offset,
-            length: envelope.size,
-        };
+        let bulk = priority::is_bulk(&header(&body), envelope.recipients.len());
         let message = StoredMessage {
             envelope,
             provenance: self.provenance,
@@ -202,6 +195,10 @@ impl Intake {
         };
         let store = &self.worker.store;
         let id = store.new_id();
+        let octets = match &body {
+            Body::Octets(octets) => Some(octets.clone()),
+            Body::File { .. } => None,
+        };
         let Ok(record) = message_record(id, &message, body) else {
             return refused(&replies::queue_unavailable());
         };
@@ -219,6 +216,9 @@ impl Intake {
         let Some(location) = location else {
             return refused(&replies::queue_unavailable());
         };
+        if let Some(octets) = octets {
+            store.keep_fresh(location, &message, octets);
+        }
         let kind = EventKind::Queued {
             from: message.envelope.reverse_path.clone(),
             to: message
@@ -244,11 +244,16 @@ impl Intake {
 }
 
 /// The beginning of the message; what cannot be read is empty, and found out when it is written to the spool.
-fn header(message: &File, offset: u64, size: u64) -> Vec<u8> {
-    let mut octets = vec![0; usize::try_from(size).unwrap_or(HEADER).min(HEADER)];
-    let read = message.read_at(&mut octets, offset).unwrap_or(0);
-    octets.truncate(read);
-    octets
+fn header(message: &Body) -> Cow<'_, [u8]> {
+    match message {
+        Body::Octets(octets) => Cow::Borrowed(&octets[..octets.len().min(HEADER)]),
+        Body::File { file, offset, length } => {
+            let mut octets = vec![0; usize::try_from(*length).unwrap_or(HEADER).min(HEADER)];
+            let read = file.read_at(&mut octets, *offset).unwrap_or(0);
+            octets.truncate(read);
+            Cow::Owned(octets)
+        }
+    }
 }
 
 fn refused(reply: &SmtpReply) -> Reply {

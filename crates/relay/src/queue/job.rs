@@ -89,11 +89,15 @@ impl NotReady {
 impl Worker {
     /// Does a job.
     pub async fn run(self: Arc<Self>, job: Job) -> Finished {
-        let ready = tokio::task::spawn_blocking({
-            let (worker, job) = (self.clone(), job.clone());
-            move || worker.make_ready(&job)
-        });
-        let (stored, content) = match ready.await {
+        let fresh = self.store.take_fresh(job.location);
+        let ready = match fresh {
+            Some(stored) if !self.signs(&job) => Ok(Ok((stored.clone(), Content::plain(stored)))),
+            fresh => {
+                let (worker, job) = (self.clone(), job.clone());
+                tokio::task::spawn_blocking(move || worker.make_ready(&job, fresh)).await
+            }
+        };
+        let (stored, content) = match ready {
             Ok(Ok(ready)) => ready,
             Ok(Err(NotReady::Unreadable(reply))) => return self.postpone(job, &reply).await,
             Ok(Err(NotReady::Unsigned(stored, reply))) => {
@@ -147,10 +151,16 @@ impl Worker {
         self.hops.get(&*destination.next_hop)
     }
 
-    /// Opens, checks and signs. Blocks.
-    fn make_ready(&self, job: &Job) -> Result<(Arc<Stored>, Content), NotReady> {
-        let stored = self.store.message(job.location).map_err(NotReady::unreadable)?;
-        let stored = Arc::new(stored);
+    fn signs(&self, job: &Job) -> bool {
+        job.destination.sign && self.signers.is_some()
+    }
+
+    /// Opens and checks the message, where it is not at hand, and signs it. Blocks.
+    fn make_ready(&self, job: &Job, fresh: Option<Arc<Stored>>) -> Result<(Arc<Stored>, Content), NotReady> {
+        let stored = match fresh {
+            Some(stored) => stored,
+            None => Arc::new(self.store.message(job.location).map_err(NotReady::unreadable)?),
+        };
         let signers = self.signers.as_ref().filter(|_| job.destination.sign);
         let Some(signers) = signers else {
             return Ok((stored.clone(), Content::plain(stored)));
@@ -324,6 +334,7 @@ impl Worker {
             news.push((*index, status));
         }
         let notification = self.notification(job.id, message, content, &reported, now);
+        self.events.write_out();
         let (news, queued) = self
             .record_outcomes(&job, message, attempt, news, notification, now)
             .await;

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
+use super::fresh::Fresh;
 use crate::events::unix_millis;
 use crate::spool::body::Stored;
 use crate::spool::disk::{Directory, Disk};
@@ -25,6 +26,7 @@ pub struct Store {
     segments: Arc<Mutex<Segments>>,
     last_id: AtomicU64,
     slack: u64,
+    fresh: Mutex<Fresh>,
 }
 
 /// Damaged segments that are kept for the operator; of more the oldest goes, so that a failing disk does not fill itself.
@@ -128,6 +130,7 @@ impl Store {
             segments,
             last_id,
             slack: 2 * options.segment_octets,
+            fresh: Mutex::default(),
         };
         Ok((store, thread, recovered))
     }
@@ -166,6 +169,16 @@ impl Store {
             let octets = segments.octets.entry(location.segment).or_default();
             *octets = end.max(*octets);
         }
+    }
+
+    /// Keeps what has just been appended at hand for its first attempt, if it is small and in memory anyway.
+    pub fn keep_fresh(&self, location: Location, message: &StoredMessage, octets: Arc<[u8]>) {
+        lock(&self.fresh).put(location, message.clone(), octets, Instant::now());
+    }
+
+    /// A message that was kept at hand.
+    pub fn take_fresh(&self, location: Location) -> Option<Arc<Stored>> {
+        lock(&self.fresh).take(location)
     }
 
     /// Opens a message and checks it. Blocks.

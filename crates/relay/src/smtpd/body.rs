@@ -203,6 +203,23 @@ impl Body {
         }
     }
 
+    /// The message for the queue as [`Self::seal`] makes it, but as plain octets, if they are `limit` at most. The budgets are held
+    /// as long.
+    pub(super) fn small(&self, fields: &str, removal: &Removal<'_>, limit: usize) -> Option<Vec<u8>> {
+        let Octets::Small(octets) = &self.octets else {
+            return None;
+        };
+        if fields.len() + octets.len() > limit {
+            return None;
+        }
+        let mut message = Vec::with_capacity(fields.len() + octets.len());
+        message.extend_from_slice(fields.as_bytes());
+        for piece in keep(octets, removal) {
+            message.extend_from_slice(piece);
+        }
+        Some(message)
+    }
+
     /// The message for the queue, with `fields` in front and without what is to be removed: sealed memory that ends with it,
     /// and its size. The octets are gone afterwards; what they hold of the budgets is held until [`Self::clear`].
     pub(super) fn seal(&mut self, fields: &str, removal: &Removal<'_>) -> io::Result<(OwnedFd, u64)> {
@@ -268,9 +285,13 @@ mod tests {
         let mut body = Body::new(vec![Arc::new(Semaphore::new(8192))]);
         message.chunks(60_000).for_each(|chunk| body.push(chunk));
         assert_eq!(body.octets().unwrap()[..], *message);
+        let small = body.small(fields, &REMOVAL, LARGE);
+        assert_eq!(small.is_some(), fields.len() + message.len() <= LARGE);
         let (memory, size) = body.seal(fields, &REMOVAL).unwrap();
         let all = memfd::read(memory, 8192 * KIB as u64).unwrap();
-        all[all.len() - usize::try_from(size).unwrap()..].to_vec()
+        let sealed = all[all.len() - usize::try_from(size).unwrap()..].to_vec();
+        assert!(small.is_none_or(|small| small == sealed));
+        sealed
     }
 
     #[test]

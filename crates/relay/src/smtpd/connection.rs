@@ -31,6 +31,7 @@ use crate::config::{Authentication, InboundTls, Submission};
 use crate::handover::FIELDS;
 
 const COMMAND_BUFFER: usize = 4 * 1024;
+const FIRST_BUFFER: usize = 16 * 1024;
 const MESSAGE_BUFFER: usize = 64 * 1024;
 /// What a wrong password costs.
 const AUTH_DELAY: Duration = Duration::from_secs(2);
@@ -203,10 +204,11 @@ impl Connection {
                         .await;
                 }
             }
-            let wanted = if self.receiving {
-                MESSAGE_BUFFER
-            } else {
-                COMMAND_BUFFER
+            let wanted = match self.receiving {
+                false => COMMAND_BUFFER,
+                // Most messages are small, and room costs time: it is made anew for each.
+                true if length == buffer.len() => (4 * length).min(MESSAGE_BUFFER),
+                true => buffer.len().max(FIRST_BUFFER),
             };
             if buffer.len() != wanted {
                 buffer = vec![0; wanted];
@@ -367,11 +369,17 @@ impl Connection {
         stage: &str,
         reply: Reply,
     ) -> io::Result<&'static str> {
-        if reply.is_transient() || reply.is_permanent() {
+        let refused = reply.is_transient() || reply.is_permanent();
+        if refused {
             self.refused(stage, &reply, None, Vec::new());
         }
         reply.write_to(&mut self.out);
         self.flush(wire).await?;
+        if !refused {
+            // The client has said QUIT and waits for nothing but this.
+            let _ = tokio::time::timeout(Duration::from_secs(2), wire.shutdown()).await;
+            return Ok("closed by us");
+        }
         // What the client still sends is read for a moment: a reset because of unread octets would destroy the reply.
         let _ = tokio::time::timeout(Duration::from_secs(2), async {
             wire.shutdown().await?;

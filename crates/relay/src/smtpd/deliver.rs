@@ -1,7 +1,7 @@
 //! The answer to a whole message: checks, verdict, our header fields, handover, and only then 250.
 
 use std::collections::HashSet;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::sync::PoisonError;
 use std::time::{Instant, SystemTime};
 
@@ -78,15 +78,27 @@ impl Connection {
             hostname: &self.server.config.hostname,
             marks: self.server.instance.authentication == Authentication::None,
         };
+        // What was found and decided is told before the message is in anybody's spool.
+        self.server.events.write_out();
+        if self.inward.is_none()
+            && let Some(octets) = self.body.small(&fields, &removal, handover::INLINE)
+        {
+            let envelope = self.envelope(message, proven, octets.len() as u64);
+            let answer = self.queue().hand_over_small(&envelope, &octets).await;
+            let reply = self.answered(envelope, answer)?;
+            self.count_accepted(message, &findings, matches!(verdict, Verdict::Mark(_)))
+                .await;
+            return Ok(reply);
+        }
         let (sealed, size) = self.body.seal(&fields, &removal).map_err(|error| {
             Denial::because(replies::queue_unavailable(), format!("sealed memory: {error}"))
         })?;
         if self.inward.is_some() {
             return self.message_inward(sealed, size).await;
         }
-        let reply = self
-            .hand_over(self.envelope(message, proven, size), sealed)
-            .await?;
+        let envelope = self.envelope(message, proven, size);
+        let answer = self.queue().hand_over(&envelope, sealed.as_fd()).await;
+        let reply = self.answered(envelope, answer)?;
         self.count_accepted(message, &findings, matches!(verdict, Verdict::Mark(_)))
             .await;
         Ok(reply)
@@ -283,7 +295,20 @@ impl Connection {
         }
     }
 
-    async fn hand_over(&self, envelope: Envelope, message: OwnedFd) -> Result<Reply, Denial> {
+    /// Its socket says whose mail it is.
+    fn queue(&self) -> &handover::Client {
+        match (&self.submitter, &self.server.outside) {
+            (Some(_), Some((_, submitted))) => submitted,
+            _ => &self.server.queue,
+        }
+    }
+
+    /// The reply to the client that the queue's answer makes.
+    fn answered(
+        &self,
+        envelope: Envelope,
+        answer: Result<handover::Reply, handover::HandoverError>,
+    ) -> Result<Reply, Denial> {
         let broken = |error: handover::HandoverError| {
             let reply = match &error {
                 handover::HandoverError::TooLarge { .. } => replies::envelope_too_large(),
@@ -291,15 +316,7 @@ impl Connection {
             };
             Denial::because(reply, error.to_string())
         };
-        let queue = match (&self.submitter, &self.server.outside) {
-            (Some(_), Some((_, submitted))) => submitted,
-            _ => &self.server.queue,
-        };
-        match queue
-            .hand_over(&envelope, message.as_fd())
-            .await
-            .map_err(broken)?
-        {
+        match answer.map_err(broken)? {
             handover::Reply::Queued { id } => {
                 let event = EventKind::Queued {
                     from: envelope.reverse_path,

@@ -18,14 +18,30 @@ const HEADER_FIRST: usize = 8 << 10;
 /// A message in the spool, opened. It stays readable when its segment is removed meanwhile.
 #[derive(Debug)]
 pub struct Stored {
-    file: Arc<File>,
-    path: PathBuf,
+    octets: Octets,
     location: Location,
     /// The envelope and how recipients stood when the record was written.
     pub message: StoredMessage,
 }
 
+/// Where the octets are read.
+#[derive(Debug)]
+enum Octets {
+    Spool(Arc<File>, PathBuf),
+    /// They were just written there.
+    Memory(Arc<[u8]>),
+}
+
 impl Stored {
+    /// A message that is durable at `location` and still in memory.
+    pub fn in_memory(location: Location, message: StoredMessage, octets: Arc<[u8]>) -> Self {
+        Self {
+            octets: Octets::Memory(octets),
+            location,
+            message,
+        }
+    }
+
     /// Opens the message at `location` in `segment` and checks all of it.
     pub fn open(segment: &SegmentFile, location: Location) -> Result<Self, SpoolError> {
         let path = segment.path.clone();
@@ -57,8 +73,7 @@ impl Stored {
         }
         let message = serde_json::from_slice(&meta).map_err(|error| damaged(&error.to_string()))?;
         Ok(Self {
-            file: Arc::new(file),
-            path,
+            octets: Octets::Spool(Arc::new(file), path),
             location,
             message,
         })
@@ -95,14 +110,22 @@ impl Stored {
     /// Up to `length` octets from `offset` of the message; fewer only at its end.
     pub fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>, SpoolError> {
         let left = self.size().saturating_sub(offset);
-        let mut octets = vec![0; usize::try_from(left).unwrap_or(usize::MAX).min(length)];
-        self.file
-            .read_exact_at(&mut octets, body_offset(self.location) + offset)
-            .map_err(|source| SpoolError::Read {
-                path: self.path.clone(),
-                source,
-            })?;
-        Ok(octets)
+        let length = usize::try_from(left).unwrap_or(usize::MAX).min(length);
+        match &self.octets {
+            Octets::Spool(file, path) => {
+                let mut octets = vec![0; length];
+                file.read_exact_at(&mut octets, body_offset(self.location) + offset)
+                    .map_err(|source| SpoolError::Read {
+                        path: path.clone(),
+                        source,
+                    })?;
+                Ok(octets)
+            }
+            Octets::Memory(octets) => {
+                let from = octets.len() - usize::try_from(left).unwrap_or(0);
+                Ok(octets[from..from + length].to_vec())
+            }
+        }
     }
 
     /// The header section with the empty line; of one beyond `limit` octets the whole lines below it.
@@ -125,10 +148,13 @@ impl Stored {
 
     /// The message as something to append to the spool again.
     pub fn body(&self) -> Body {
-        Body::File {
-            file: self.file.clone(),
-            offset: body_offset(self.location),
-            length: self.size(),
+        match &self.octets {
+            Octets::Spool(file, _) => Body::File {
+                file: file.clone(),
+                offset: body_offset(self.location),
+                length: self.size(),
+            },
+            Octets::Memory(octets) => Body::Octets(octets.clone()),
         }
     }
 }

@@ -223,6 +223,8 @@ async fn recipients_that_were_too_many_at_a_time_go_at_once_in_the_next_transact
     to.sort_unstable();
     assert_eq!(to, users);
     queue.stop();
+    // Postfix tells of a session a moment after its end.
+    postfix.wait_counted("mail", 3);
     assert_eq!(postfix.counted("mail"), 3);
 }
 

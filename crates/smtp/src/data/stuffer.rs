@@ -27,7 +27,7 @@ impl Stuffer {
             if self.inspector.at_line_start() && piece[0] == b'.' {
                 out.push(b'.');
             }
-            let end = piece.iter().position(|octet| *octet == b'\n');
+            let end = memchr::memchr(b'\n', piece);
             let (line, rest) = piece.split_at(end.map_or(piece.len(), |at| at + 1));
             self.inspector.inspect(line)?;
             out.extend_from_slice(line);
