@@ -384,7 +384,7 @@ impl Process {
             let segment = self.worker.store.oldest(u64::MAX).unwrap();
             self.recorder.note(Note::Carrying(segment));
             if self.killed && self.rng.bool() {
-                self.recorder.kill_after(self.rng.usize(1..4));
+                self.recorder.kill_after(self.rng.usize(1..7));
             }
         }
         // The copies are read one after the other by one thread: when this has been done, all are read.
