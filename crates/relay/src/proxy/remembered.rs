@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::events::unix_millis;
 use crate::reputation::Backend as _;
 use crate::reputation::shared::{Asked, Reply};
-use crate::reputation::valkey::{Settings, Valkey};
+use crate::reputation::valkey::{ANSWER, Settings, Valkey};
 
 const AT_START: Duration = Duration::from_secs(3);
 
@@ -40,6 +40,7 @@ pub(super) fn settings(config: &Config, traffic: &Arc<Traffic>) -> anyhow::Resul
         server_name,
         user: state.user.clone(),
         password,
+        answer: ANSWER,
         traffic: Arc::clone(traffic),
     }))
 }

@@ -26,7 +26,7 @@ use crate::proxy::traffic::{Counted, Traffic};
 /// From connecting to the login's answer.
 const CONNECT: Duration = Duration::from_secs(2);
 /// For the answer to a question; a client waits in the meantime.
-const ANSWER: Duration = Duration::from_millis(200);
+pub const ANSWER: Duration = Duration::from_millis(200);
 /// Between two tries to connect.
 const PAUSE: Duration = Duration::from_secs(1);
 /// What all our keys begin with, so that the server's access list can name them.
@@ -45,6 +45,8 @@ pub struct Settings {
     pub user: String,
     /// Its password.
     pub password: String,
+    /// How long an answer may take.
+    pub answer: Duration,
     /// What goes there and back.
     pub traffic: Arc<Traffic>,
 }
@@ -263,7 +265,7 @@ async fn connect(
             Counted::new(stream, &settings.traffic),
         )
         .await?;
-    let limits = AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER));
+    let limits = AsyncConnectionConfig::new().set_response_timeout(Some(settings.answer));
     MultiplexedConnection::new_with_config(login, stream, limits)
         .await
         .map_err(io::Error::other)

@@ -75,19 +75,29 @@ impl Node {
 
     /// The reply to RCPT for this reverse-path.
     pub(crate) fn rcpt(&self, reverse_path: &str) -> String {
+        self.rcpt_to(reverse_path, "user")
+    }
+
+    /// The same for a mailbox of example.org.
+    pub(crate) fn rcpt_to(&self, reverse_path: &str, mailbox: &str) -> String {
         self.talk(&[
             "EHLO client.example",
             &format!("MAIL FROM:<{reverse_path}>"),
-            "RCPT TO:<user@example.org>",
+            &format!("RCPT TO:<{mailbox}@example.org>"),
         ])
     }
 
     /// The reply to a whole message for this reverse-path.
     pub(crate) fn send(&self, reverse_path: &str) -> String {
+        self.send_to(reverse_path, "user")
+    }
+
+    /// The same for a mailbox of example.org.
+    pub(crate) fn send_to(&self, reverse_path: &str, mailbox: &str) -> String {
         self.talk(&[
             "EHLO client.example",
             &format!("MAIL FROM:<{reverse_path}>"),
-            "RCPT TO:<user@example.org>",
+            &format!("RCPT TO:<{mailbox}@example.org>"),
             "DATA",
             "From: <a@sender.example>\r\n\r\nhello\r\n.",
         ])

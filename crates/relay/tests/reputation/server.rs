@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -117,6 +118,8 @@ impl Server {
             server_name: ServerName::try_from(NAME).expect("a name"),
             user: "postern".into(),
             password: PASSWORD.into(),
+            // The suite is about answers; what a late one means is seen at whole nodes.
+            answer: Duration::from_mins(1),
             traffic: Arc::default(),
         }
     }
