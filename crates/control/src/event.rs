@@ -150,6 +150,13 @@ pub enum EventKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
+    /// Something happens to a message that was taken before the scanners had answered: `state` is taken, postponed (a scanner did
+    /// not answer), released (clean), quarantined (found to be bad), expired (no answer in the hold's lifetime; in quarantine)
+    /// or again (the operator has an expired one scanned).
+    Hold {
+        state: String,
+        detail: String,
+    },
     DkimKey {
         domain: String,
         selector: String,
@@ -280,6 +287,7 @@ impl fmt::Display for EventKind {
             Self::Bounced { recipient, reply } => write!(f, "bounced {recipient}: {reply}"),
             Self::Dsn { dsn, r#for: sender } => write!(f, "notification {dsn} for {sender}"),
             Self::Changed { change, by, .. } => write!(f, "{change} by {by}"),
+            Self::Hold { state, detail } => write!(f, "hold: {state} {detail}"),
             Self::DkimKey { record_name, .. } => write!(f, "DKIM key to publish: {record_name}"),
             Self::Removed => f.write_str("done with; no longer in the queue"),
             Self::SpoolRecovered {

@@ -7,6 +7,7 @@
 //! The message has our own header fields in front, CRLF line ends, and no dot-stuffing. Through which socket it came
 //! is its provenance; the packet cannot say otherwise.
 
+pub mod hold;
 pub mod kept;
 
 use std::io;
@@ -24,6 +25,7 @@ use tokio::net::{UnixListener, UnixStream};
 use crate::metrics::Series;
 use crate::reports::Batch;
 use crate::reputation::snapshot::MAX_OCTETS;
+use crate::spool::hold::Unscanned;
 
 /// Largest packet in octets: an envelope of some 400 recipients with long addresses.
 pub const MAX_PACKET: usize = fd::MAX_PACKET;
@@ -202,6 +204,17 @@ impl Client {
         self.exchange(serde_json::to_vec(envelope)?, Some(message)).await
     }
 
+    /// The same with a message that the scanners have not answered for, to be held until they have.
+    pub async fn hand_over_unscanned(
+        &self,
+        envelope: &Envelope,
+        unscanned: Unscanned,
+        message: BorrowedFd<'_>,
+    ) -> Result<Reply, HandoverError> {
+        let ask = kept::Ask::Hold(hold::Ask::Take(Box::new(envelope.clone()), unscanned));
+        self.exchange(serde_json::to_vec(&ask)?, Some(message)).await
+    }
+
     /// Hands over what was seen of mail, for reports; the queue keeps it if it sends any.
     pub async fn note(&self, batch: &Batch) -> Result<(), HandoverError> {
         self.exchange(serde_json::to_vec(batch)?, None).await.map(|_| ())
@@ -328,10 +341,16 @@ pub enum Asked {
     Recall,
     /// To tell its figures.
     Figures(Vec<Series>),
+    /// The next message to scan.
+    NextToScan,
+    /// To tell what came of it.
+    Scanned(hold::Outcome),
 }
 
 /// A handover as it arrived.
 pub struct Received {
+    /// What is to be known when it is scanned; absent where it was.
+    pub unscanned: Option<Unscanned>,
     /// The packet, checked for its shape.
     pub envelope: Envelope,
     /// Sealed memory that ends with the message.
@@ -352,33 +371,24 @@ impl Connection {
                 return Ok(packet.fd.map(Asked::Keep));
             }
             (Ok(kept::Ask::Figures(series)), None) => return Ok(Some(Asked::Figures(series))),
+            (Ok(kept::Ask::Hold(hold::Ask::Next)), None) => return Ok(Some(Asked::NextToScan)),
+            (Ok(kept::Ask::Hold(hold::Ask::Scanned(outcome))), None) => {
+                return Ok(Some(Asked::Scanned(outcome)));
+            }
+            (Ok(kept::Ask::Hold(hold::Ask::Take(envelope, unscanned))), Some(_)) => {
+                return received(*envelope, Some(unscanned), packet.fd, max_octets).map(Some);
+            }
             _ => {}
         }
-        let Some(message) = packet.fd else {
+        if packet.fd.is_none() {
             if packet.len == 0 {
                 return Ok(None);
             }
             let batch = serde_json::from_slice(&self.buffer[..packet.len])?;
             return Ok(Some(Asked::Observations(batch)));
-        };
-        let envelope: Envelope = serde_json::from_slice(&self.buffer[..packet.len])?;
-        let end = memfd::verify(&message, max_octets + ROOM as u64)?;
-        let offset = end
-            .checked_sub(envelope.size)
-            .filter(|_| envelope.size <= max_octets);
-        let Some(offset) = offset else {
-            return Err(io::Error::other(
-                "the message's size is not what its envelope says",
-            ));
-        };
-        if envelope.recipients.is_empty() {
-            return Err(io::Error::other("a handover without recipients"));
         }
-        Ok(Some(Asked::Message(Box::new(Received {
-            envelope,
-            message,
-            offset,
-        }))))
+        let envelope: Envelope = serde_json::from_slice(&self.buffer[..packet.len])?;
+        received(envelope, None, packet.fd, max_octets).map(Some)
     }
 
     /// Whether the client has hung up. It says nothing before it has its answer, so there is nothing else to read.
@@ -398,6 +408,37 @@ impl Connection {
     pub async fn reply(&self, reply: &Reply) -> io::Result<()> {
         send_packet(&self.stream, &serde_json::to_vec(reply)?, None).await
     }
+}
+
+/// A handover, checked.
+fn received(
+    envelope: Envelope,
+    unscanned: Option<Unscanned>,
+    message: Option<OwnedFd>,
+    max_octets: u64,
+) -> io::Result<Asked> {
+    let message = message.ok_or_else(|| io::Error::other("a handover without a message"))?;
+    let end = memfd::verify(&message, max_octets + ROOM as u64)?;
+    let offset = end
+        .checked_sub(envelope.size)
+        .filter(|_| envelope.size <= max_octets);
+    let Some(offset) = offset else {
+        return Err(io::Error::other(
+            "the message's size is not what its envelope says",
+        ));
+    };
+    if envelope.recipients.is_empty() {
+        return Err(io::Error::other("a handover without recipients"));
+    }
+    if unscanned.as_ref().is_some_and(|one| one.fields > envelope.size) {
+        return Err(io::Error::other("fields of more octets than the message"));
+    }
+    Ok(Asked::Message(Box::new(Received {
+        unscanned,
+        envelope,
+        message,
+        offset,
+    })))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use postern_smtp::reply::Reply;
 use serde::Serialize;
 
 use crate::checks::{Finding, Observation};
-use crate::config::{Authentication, CheckName, Config, RelayFor};
+use crate::config::{Authentication, CheckName, Config, RelayFor, Submission};
 use crate::rate::{Counts, client};
 use crate::verdict::{Policy, Verdict, judge};
 
@@ -63,6 +63,10 @@ struct Conversation {
     findings: Vec<Finding>,
     /// What was seen of the client itself, once for all its messages.
     client: Vec<Finding>,
+    /// What was seen of a message that was taken into the hold, until its id is known.
+    held: Option<Vec<Finding>>,
+    /// Its messages are passed on, and never held here.
+    passed_on: bool,
     /// Where only a recipient was refused, the verdict over the message is still to come.
     since: u64,
 }
@@ -83,6 +87,14 @@ impl Conversation {
         all.append(&mut self.findings);
         all
     }
+}
+
+/// A message that was taken before the scanners had answered.
+#[derive(Debug)]
+struct Held {
+    peer: Option<IpAddr>,
+    findings: Vec<Finding>,
+    since: u64,
 }
 
 /// What the configuration makes of one moment.
@@ -113,11 +125,14 @@ impl From<Verdict> for Decision {
         let word = verdict.word();
         match verdict {
             Verdict::Accept => Self::GOES_ON,
-            Verdict::Mark(refusal) | Verdict::Defer(refusal) | Verdict::Reject(refusal) => Self {
+            Verdict::Mark(refusal)
+            | Verdict::Hold(refusal)
+            | Verdict::Defer(refusal)
+            | Verdict::Reject(refusal) => Self {
                 word,
                 check: Some(refusal.check.as_str()),
-                // A mark is not told to the client.
-                reply: (word != "mark").then_some(refusal.reply),
+                // A mark and a hold are not told to the client.
+                reply: (!matches!(word, "mark" | "hold")).then_some(refusal.reply),
             },
         }
     }
@@ -133,6 +148,7 @@ pub fn replay(config: &Config, mut input: impl BufRead, mut out: impl Write) -> 
         addresses: Counts::new(CONVERSATIONS),
         began: None,
         conversations: HashMap::new(),
+        held: HashMap::new(),
         summary: Summary::default(),
         events: 0,
     };
@@ -165,6 +181,8 @@ struct Replay<'a> {
     /// Seconds since 1970 of the first event, and what stands for it.
     began: Option<(i64, Instant)>,
     conversations: HashMap<String, Conversation>,
+    /// Messages in the hold by their ids.
+    held: HashMap<String, Held>,
     summary: Summary,
     events: u64,
 }
@@ -183,6 +201,9 @@ impl Replay<'_> {
             return Ok(());
         };
         self.events += 1;
+        if let (Some(id), EventKind::Check { .. } | EventKind::Verdict { .. }) = (&event.id, &event.kind) {
+            return self.scanned_late(event, id, instance, out);
+        }
         let conversation = self.conversations.entry(trace.clone()).or_default();
         conversation.since = self.events;
         let peer = conversation.peer;
@@ -194,6 +215,10 @@ impl Replay<'_> {
             }
             EventKind::Disconnected { .. } => {
                 self.conversations.remove(trace);
+            }
+            EventKind::Authenticated { .. } | EventKind::OnBehalf { .. } => {
+                let submission = self.config.instance.get(instance).map(|one| one.submission);
+                conversation.passed_on = submission.is_some_and(|one| one != Submission::Off);
             }
             EventKind::Check {
                 check,
@@ -223,7 +248,7 @@ impl Replay<'_> {
                         peer,
                         &findings,
                         to.first().map_or("", String::as_str),
-                        "defer",
+                        ("defer", false),
                     )
                 } else if let Some(decision) = self.again(instance, stage, enhanced, text, to, counted, event)
                 {
@@ -236,17 +261,28 @@ impl Replay<'_> {
             }
             EventKind::Verdict { decision: was, .. } => {
                 let findings = conversation.taken();
+                let may_hold = self.config.hybrid.is_some() && !conversation.passed_on;
+                conversation.held = (was == "hold").then(|| findings.clone());
                 let now = self.instant(event);
                 let over = counted.and_then(|peer| self.over_the_limit(peer, &findings, true, now));
                 let decision = if let Some(over) = over {
                     over
                 } else {
                     self.missing(instance, peer, &findings);
-                    self.weigh(instance, peer, &findings, "", was)
+                    self.weigh(instance, peer, &findings, "", (was, may_hold))
                 };
                 self.compare(event, instance, peer, (None, &[]), was, &decision, out)?;
             }
             EventKind::Queued { from, to, size, .. } => {
+                if let (Some(id), Some(findings)) = (&event.id, conversation.held.take()) {
+                    let since = self.events;
+                    let held = Held {
+                        peer,
+                        findings,
+                        since,
+                    };
+                    self.held.insert(id.clone(), held);
+                }
                 if let Some(decision) = self.envelope(instance, to, *size) {
                     self.compare(event, instance, peer, (Some(from), to), "accept", &decision, out)?;
                 }
@@ -256,6 +292,46 @@ impl Replay<'_> {
         Ok(())
     }
 
+    /// What came of the scan of a message that was held. What would be refused is in quarantine.
+    fn scanned_late(
+        &mut self,
+        event: &Event,
+        id: &str,
+        instance: &str,
+        out: &mut impl Write,
+    ) -> anyhow::Result<()> {
+        match &event.kind {
+            EventKind::Check {
+                check,
+                evidence,
+                millis,
+                seen,
+                ..
+            } => {
+                if let (Some(found), Some(held)) = (
+                    finding(check, evidence, *millis, seen.as_ref()),
+                    self.held.get_mut(id),
+                ) {
+                    held.findings.retain(|known| known.check != found.check);
+                    held.findings.push(found);
+                }
+                Ok(())
+            }
+            EventKind::Verdict { decision: was, .. } => {
+                // Where the journal begins later, nobody knows what was found before.
+                let Some(held) = self.held.remove(id) else {
+                    return Ok(());
+                };
+                let mut decision = self.weigh(instance, held.peer, &held.findings, "", (was, true));
+                if decision.word == "reject" {
+                    (decision.word, decision.reply) = ("quarantine", None);
+                }
+                self.compare(event, instance, held.peer, (None, &[]), was, &decision, out)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The verdict over what was seen. `was` tells how long the sender had been patient.
     fn weigh(
         &self,
@@ -263,7 +339,7 @@ impl Replay<'_> {
         peer: Option<IpAddr>,
         findings: &[Finding],
         recipient: &str,
-        was: &str,
+        (was, may_hold): (&str, bool),
     ) -> Decision {
         let listed = peer.is_some_and(|peer| self.config.is_listed(peer));
         let enabled: Vec<Finding> = findings
@@ -271,9 +347,13 @@ impl Replay<'_> {
             .filter(|finding| self.asks(instance, finding.check, listed))
             .cloned()
             .collect();
-        let verdict = judge(&Policy::new(self.config, false), recipient, &enabled);
+        let policy = |patience_over| Policy {
+            may_hold,
+            ..Policy::new(self.config, patience_over)
+        };
+        let verdict = judge(&policy(false), recipient, &enabled);
         if verdict.is_for_dns() && was != "defer" {
-            return judge(&Policy::new(self.config, true), recipient, &enabled).into();
+            return judge(&policy(true), recipient, &enabled).into();
         }
         verdict.into()
     }
@@ -424,6 +504,10 @@ impl Replay<'_> {
             let old = self.events.saturating_sub(10 * CONVERSATIONS as u64);
             self.conversations
                 .retain(|_, conversation| conversation.since > old);
+        }
+        if self.held.len() > CONVERSATIONS {
+            let old = self.events.saturating_sub(10 * CONVERSATIONS as u64);
+            self.held.retain(|_, held| held.since > old);
         }
     }
 }

@@ -10,12 +10,14 @@
 //! - [`disk`]: the few file operations that durability rests on, behind a trait so that tests can make them fail.
 //! - [`writer`], `segment`: group commit. All requests that wait are written together and share one flush.
 //! - [`scan`], [`recovery`]: reading segments back; damage is reported, never skipped in silence.
+//! - [`hold`]: messages that wait for their scan.
 //! - [`body`]: reading a message's octets by their place, when they are sent.
 //!
 //! RFC 5321 6.1: a server that answered 250 must not lose the message for trivial reasons such as a crash.
 
 pub mod body;
 pub mod disk;
+pub mod hold;
 pub mod record;
 pub mod recovery;
 pub mod scan;
@@ -30,6 +32,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::handover::Envelope;
 use crate::queue::provenance::Provenance;
+use hold::{Hold, Standing};
 
 /// A message's name in the queue of this node: microseconds since 1970 at its arrival, made unique.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -85,6 +88,9 @@ pub struct StoredMessage<E = Envelope> {
     /// Mass mail by its header or its recipients.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub bulk: bool,
+    /// Not yet scanned, or found to be bad; `held` is set then, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Box<Hold>>,
 }
 
 impl StoredMessage {
@@ -97,6 +103,7 @@ impl StoredMessage {
             statuses: self.statuses,
             held: self.held,
             bulk: self.bulk,
+            hold: self.hold,
         }
     }
 }
@@ -109,6 +116,9 @@ pub struct StoredOutcome {
     /// From here on it is held, or is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<bool>,
+    /// From here on it stands so in the hold. What is released (`held` is false) is not in it any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standing: Option<Standing>,
 }
 
 /// How delivery to one recipient stands.

@@ -16,6 +16,7 @@ use crate::model::{
     Protocol, Service, Site, StateHost, TlsException,
 };
 use crate::reader::Reader;
+use crate::scanning;
 use crate::value;
 
 pub(crate) fn site(text: &str, report: &mut Report) -> Option<Site> {
@@ -411,6 +412,7 @@ fn policy(table: &mut Reader<'_, '_>) -> Option<Policy> {
         Some(found) => read_section(table, "[policy.content]".into(), found, content::read),
         None => table.key_span("content").is_none().then(Default::default),
     };
+    let scanning = scanning::read(table);
     let read = table.text("dmarc-reports", dmarc_reports);
     let reports = or_default(table, "dmarc-reports", read, *default.dmarc_reports);
     Some(Policy {
@@ -433,6 +435,7 @@ fn policy(table: &mut Reader<'_, '_>) -> Option<Policy> {
         reject_score: reject?,
         encrypted_archives: encrypted?,
         content: content?,
+        scanning: scanning?,
         dmarc_reports: reports?,
     })
 }

@@ -1,5 +1,7 @@
 //! Intake: takes handovers from smtpd, refuses what has no route or no room, and answers after stable storage.
 
+mod hold;
+
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -80,6 +82,7 @@ impl Intake {
 
     async fn connection(self: Arc<Self>, mut connection: Connection, mut stop: watch::Receiver<bool>) {
         let mut keeps = false;
+        let mut lent = None;
         loop {
             let received = tokio::select! {
                 biased;
@@ -104,6 +107,24 @@ impl Intake {
                 }
                 Ok(Some(Asked::Figures(series))) => {
                     let answer = self.figures.put(self.provenance, series);
+                    if connection.answer(&answer, None).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+                Ok(Some(Asked::NextToScan)) => {
+                    let next = tokio::select! {
+                        biased;
+                        _ = stop.changed() => return,
+                        next = self.next_to_scan(&mut lent) => next,
+                    };
+                    if connection.answer(&next.0, next.1).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+                Ok(Some(Asked::Scanned(outcome))) => {
+                    let answer = self.scanned(outcome, &mut lent).await;
                     if connection.answer(&answer, None).await.is_err() {
                         return;
                     }
@@ -152,6 +173,7 @@ impl Intake {
             mut envelope,
             message,
             offset,
+            unscanned,
         } = received;
         for recipient in &mut envelope.recipients {
             if recipient.address.eq_ignore_ascii_case("postmaster") {
@@ -189,18 +211,23 @@ impl Intake {
             provenance: self.provenance,
             arrived: now,
             statuses,
-            held: false,
+            held: unscanned.is_some(),
             bulk,
+            hold: Self::hold_of(unscanned, now),
         };
         let store = &self.worker.store;
         let id = store.new_id();
         let Ok(record) = message_record(id, &message, body) else {
             return refused(&replies::queue_unavailable());
         };
+        if !self.keeps_room(id, &message) {
+            return refused(&replies::hold_full());
+        }
         let _under_way = store.under_way();
         let location = match store.append(vec![record]).await {
             Ok(locations) => locations.first().copied(),
             Err(error) => {
+                self.worker.hold.forget(id);
                 self.worker.events.warn(error.to_string());
                 return refused(&match error {
                     AppendError::Full { .. } => replies::queue_full(),
@@ -209,6 +236,7 @@ impl Intake {
             }
         };
         let Some(location) = location else {
+            self.worker.hold.forget(id);
             return refused(&replies::queue_unavailable());
         };
         let kind = EventKind::Queued {
@@ -225,6 +253,7 @@ impl Intake {
         self.worker
             .events
             .emit(Some(&message.envelope.trace), Some(&id.to_string()), kind);
+        self.tell_held(id, &message);
         // If the manager has ended, the message is in the spool and the next start delivers it.
         let _ = self.manager.send(Command::Insert(Box::new(Queued {
             id,

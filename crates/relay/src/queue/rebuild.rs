@@ -49,7 +49,7 @@ pub fn scheduled(location: Location, message: StoredMessage<Routed>, queue: &Que
         location,
         provenance: message.provenance,
         arrived: believable(arrived, statuses.iter(), now, |attempts| queue.waited(attempts)),
-        held: message.held,
+        held: message.held || message.hold.is_some_and(|hold| hold.standing.is_some()),
         bulk: message.bulk,
         sender: message.envelope.sender,
         recipients: message.envelope.to.into_iter().zip(statuses).collect(),

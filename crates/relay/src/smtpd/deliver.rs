@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::PoisonError;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use postern_control::EventKind;
 use postern_smtp::dsn::Ret;
@@ -14,15 +14,16 @@ use postern_smtp::server::{Message, Recipient};
 use postern_smtp::trace::Received;
 
 use super::connection::Connection;
-use super::headers::{PROVEN, Removal, says_proven};
-use super::permit::Denial;
+use super::headers::{PROVEN, Removal, says_proven, scan_fields};
+use super::permit::{Because, Denial};
 use crate::checks::authentication::AuthResult;
 use crate::checks::greylist::{Client, client_key};
-use crate::checks::{Finding, Observation, Phase};
+use crate::checks::{Check, Finding, Observation, Phase};
 use crate::config::{Authentication, CheckName, RelayFor};
 use crate::handover::{self, Envelope};
 use crate::reputation::Question;
-use crate::verdict::{PATIENCE, Verdict, judge, score};
+use crate::spool::hold::Unscanned;
+use crate::verdict::{PATIENCE, Policy, Verdict, judge, score};
 
 impl Connection {
     /// Judges the message and hands it to the queue; what comes back is the reply to the client.
@@ -84,10 +85,13 @@ impl Connection {
         if self.inward.is_some() {
             return self.message_inward(sealed, size).await;
         }
+        let unscanned = unscanned(&verdict, &findings, &fields)?;
         let reply = self
-            .hand_over(self.envelope(message, proven, size), sealed)
+            .hand_over(self.envelope(message, proven, size), unscanned, sealed)
             .await?;
-        self.count_accepted(message, &findings, matches!(verdict, Verdict::Mark(_)));
+        // Of what is not scanned nobody knows yet whether it speaks for its sender.
+        let doubtful = matches!(verdict, Verdict::Mark(_) | Verdict::Hold(_));
+        self.count_accepted(message, &findings, doubtful);
         Ok(reply)
     }
 
@@ -127,13 +131,23 @@ impl Connection {
     async fn judged(&self, octets: &[u8]) -> Result<(Vec<Finding>, Verdict), Denial> {
         let mut findings = self.client_findings().to_vec();
         let mut verdict = Verdict::Accept;
+        // What users submit through us is for the internal node to take.
+        let hybrid = self.server.config.hybrid.as_ref();
+        let hybrid = hybrid.filter(|_| self.submitter.is_none());
+        let deadline = hybrid.map(|hybrid| Duration::from_secs(hybrid.deadline));
+        let policy = |patience_over| Policy {
+            may_hold: hybrid.is_some(),
+            ..self.server.policy(patience_over)
+        };
         for phase in [Phase::Origin, Phase::Structure, Phase::Content] {
-            let found = self.server.tools.run(phase, self.facts("", octets)).await;
+            let (wanted, facts) = (|check: &Check| check.phase == phase, self.facts("", octets));
+            let deadline = deadline.filter(|_| phase == Phase::Content);
+            let found = self.server.tools.run_where(wanted, facts, deadline).await;
             self.tell_findings(&found);
             findings.extend(found);
-            verdict = judge(&self.server.policy(false), "", &findings);
+            verdict = judge(&policy(false), "", &findings);
             if verdict.is_for_dns() && self.patience_is_over() {
-                verdict = judge(&self.server.policy(true), "", &findings);
+                verdict = judge(&policy(true), "", &findings);
             }
             if verdict.refusal().is_some() {
                 break;
@@ -196,14 +210,11 @@ impl Connection {
         if !results.is_empty() {
             fields.extend(["Authentication-Results: ", hostname, &results, "\r\n"]);
         }
-        if let Some(score) = score {
-            fields += format!("X-Spam-Score: {score:.1}\r\n").as_str();
-        }
         if self.server.instance.authentication == Authentication::None && proves(findings) {
             fields += format!("{PROVEN}: proven\r\n").as_str();
         }
-        if matches!(verdict, Verdict::Mark(_)) {
-            fields += "X-Spam-Flag: YES\r\n";
+        if !matches!(verdict, Verdict::Hold(_)) {
+            fields += &scan_fields(verdict, score);
         }
         fields
     }
@@ -282,10 +293,19 @@ impl Connection {
         }
     }
 
-    async fn hand_over(&self, envelope: Envelope, message: OwnedFd) -> Result<Reply, Denial> {
+    /// `unscanned` is what a message is held with, and the refusal where it cannot be.
+    async fn hand_over(
+        &self,
+        envelope: Envelope,
+        unscanned: Option<(Unscanned, Denial)>,
+        message: OwnedFd,
+    ) -> Result<Reply, Denial> {
+        let (unscanned, denial) = unscanned.unzip();
         let broken = |error: handover::HandoverError| {
-            let reply = match &error {
-                handover::HandoverError::TooLarge { .. } => replies::envelope_too_large(),
+            let reply = match (&error, &denial) {
+                // Without what was found it would have fitted.
+                (handover::HandoverError::TooLarge { .. }, Some(inline)) => inline.reply.clone(),
+                (handover::HandoverError::TooLarge { .. }, None) => replies::envelope_too_large(),
                 _ => replies::queue_unavailable(),
             };
             Denial::because(reply, error.to_string())
@@ -294,11 +314,15 @@ impl Connection {
             (Some(_), Some((_, submitted))) => submitted,
             _ => &self.server.queue,
         };
-        match queue
-            .hand_over(&envelope, message.as_fd())
-            .await
-            .map_err(broken)?
-        {
+        let answered = match unscanned {
+            None => queue.hand_over(&envelope, message.as_fd()).await,
+            Some(unscanned) => {
+                queue
+                    .hand_over_unscanned(&envelope, unscanned, message.as_fd())
+                    .await
+            }
+        };
+        match answered.map_err(broken)? {
             handover::Reply::Queued { id } => {
                 let event = EventKind::Queued {
                     from: envelope.reverse_path,
@@ -319,10 +343,34 @@ impl Connection {
             )),
             handover::Reply::Refused { code, enhanced, text } => {
                 let reply = format!("{code} {enhanced} {text}");
+                if let Some(inline) = denial.filter(|_| text == replies::hold_full().text()) {
+                    let check = inline.because.and_then(|because| because.check);
+                    let evidence = format!("the hold is full: {reply}");
+                    let because = Some(Because { check, evidence });
+                    return Err(Denial {
+                        reply: inline.reply,
+                        because,
+                    });
+                }
                 Err(Denial::because(refusal_of_queue(code, &enhanced, text), reply))
             }
         }
     }
+}
+
+/// What the queue is told of a message that it is to hold, and what its client is told otherwise.
+fn unscanned(
+    verdict: &Verdict,
+    findings: &[Finding],
+    fields: &str,
+) -> Result<Option<(Unscanned, Denial)>, Denial> {
+    let Verdict::Hold(refusal) = verdict else {
+        return Ok(None);
+    };
+    let evidence = serde_json::to_string(findings)
+        .map_err(|error| Denial::because(refusal.reply.clone(), error.to_string()))?;
+    let fields = fields.len() as u64;
+    Ok(Some((Unscanned { fields, evidence }, refusal.into())))
 }
 
 /// Whether a check proved the reverse-path.

@@ -206,6 +206,9 @@ impl<E> Recovered<E> {
         if let Some(known) = older.or_else(|| self.unreadable.remove(&id)) {
             if was_readable && !readable {
                 location = known.location;
+                // A copy that lets the message go counts only with its content, the header fields of its scan.
+                message.held = known.message.held;
+                message.hold = known.message.hold;
             }
             for (status, older) in message.statuses.iter_mut().zip(known.message.statuses) {
                 let newer = std::mem::replace(status, older);
@@ -228,6 +231,12 @@ impl<E> Recovered<E> {
         };
         // Changes of one message wait for each other, so the later record is the one that counts.
         known.message.held = outcome.held.unwrap_or(known.message.held);
+        if outcome.held == Some(false) {
+            known.message.hold = None;
+        }
+        if let (Some(hold), Some(standing)) = (&mut known.message.hold, outcome.standing) {
+            hold.standing = Some(standing);
+        }
         for (index, status) in outcome.recipients {
             if let Some(known) = known.message.statuses.get_mut(index as usize) {
                 known.update(status);

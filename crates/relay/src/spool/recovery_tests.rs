@@ -8,6 +8,7 @@ use crate::handover::Recipient;
 use crate::spool::Status;
 use crate::spool::body::Stored;
 use crate::spool::disk::Directory;
+use crate::spool::hold::{Hold, Standing, Unscanned};
 use crate::spool::writer::{Body, Options, Record, Writer, segment_name};
 
 fn recover(directory: &Path) -> Result<Recovered, SpoolError> {
@@ -50,6 +51,7 @@ fn stored(recipients: usize) -> StoredMessage {
         ],
         held: false,
         bulk: false,
+        hold: None,
     }
 }
 
@@ -66,7 +68,7 @@ fn message(id: u64, recipients: usize, body: Vec<u8>) -> Record {
 fn outcome(id: u64, recipients: Vec<(u32, Status)>) -> Record {
     let meta = serde_json::to_vec(&StoredOutcome {
         recipients,
-        held: None,
+        ..StoredOutcome::default()
     })
     .unwrap();
     Record {
@@ -254,12 +256,82 @@ fn outcomes_of_single_recipients_are_kept_across_segments_and_copies() {
     assert!(recovered.damage.is_empty());
 }
 
+fn unscanned() -> Record {
+    let hold = Hold {
+        unscanned: Unscanned {
+            fields: 0,
+            evidence: "[]".into(),
+        },
+        standing: Some(Standing::Unscanned { since: 1 }),
+    };
+    let stored = StoredMessage {
+        held: true,
+        hold: Some(Box::new(hold)),
+        ..stored(1)
+    };
+    Record {
+        meta: serde_json::to_vec(&stored).unwrap(),
+        ..message(1, 1, b"x".to_vec())
+    }
+}
+
+#[test]
+fn what_is_unscanned_stays_so_until_a_scan_or_the_operator_says_otherwise() {
+    let stands = |held, standing| Record {
+        meta: serde_json::to_vec(&StoredOutcome {
+            recipients: Vec::new(),
+            held: Some(held),
+            standing,
+        })
+        .unwrap(),
+        ..outcome(1, Vec::new())
+    };
+    let bad = || Standing::Bad {
+        reason: "virus".into(),
+    };
+    let clean = || {
+        let mut stored: StoredMessage = serde_json::from_slice(&unscanned().meta).unwrap();
+        stored.held = false;
+        stored.hold.as_mut().unwrap().standing = None;
+        Record {
+            meta: serde_json::to_vec(&stored).unwrap(),
+            ..message(1, 1, b"fields x".to_vec())
+        }
+    };
+    let since = Some(Standing::Unscanned { since: 1 });
+    for (records, held, standing) in [
+        (vec![], true, since.clone()),
+        (vec![outcome(1, Vec::new())], true, since),
+        (
+            vec![stands(true, Some(Standing::Expired))],
+            true,
+            Some(Standing::Expired),
+        ),
+        (vec![stands(true, Some(bad()))], true, Some(bad())),
+        (vec![stands(true, Some(bad())), stands(false, None)], false, None),
+        (vec![clean()], false, None),
+        // A release whose writing was reported as failed, and what was found the next time.
+        (vec![clean(), stands(true, Some(bad()))], true, Some(bad())),
+    ] {
+        let all = std::iter::once(unscanned()).chain(records).collect();
+        let (directory, _) = write(all, options());
+        let recovered = recover(directory.path()).unwrap();
+        let found = &recovered.messages[&MessageId(1)].message;
+        assert_eq!(found.held, held);
+        assert_eq!(
+            found.hold.as_ref().and_then(|hold| hold.standing.clone()),
+            standing
+        );
+    }
+}
+
 #[test]
 fn a_hold_counts_until_it_is_released() {
     let change = |held| Record {
         meta: serde_json::to_vec(&StoredOutcome {
             recipients: Vec::new(),
             held: Some(held),
+            standing: None,
         })
         .unwrap(),
         ..outcome(1, Vec::new())
