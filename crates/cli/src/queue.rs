@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
-use postern_control::{Change, Details, Filter, MAX_IDS, QueuedMessage, Reply, Request};
+use postern_control::{Change, Details, Filter, MAX_IDS, QueuedHold, QueuedMessage, Reply, Request};
 
 use crate::control::{Control, another};
 
@@ -33,6 +33,9 @@ enum Command {
         /// Only messages that are held.
         #[arg(long)]
         held: bool,
+        /// Only messages in quarantine: found to be bad after they were taken, or never scanned in time.
+        #[arg(long)]
+        quarantined: bool,
         /// Only messages behind this id.
         #[arg(long, value_name = "ID")]
         after: Option<String>,
@@ -47,8 +50,14 @@ enum Command {
     },
     /// Do not try messages until they are released, over a restart too.
     Hold(Chosen),
-    /// Let held messages go.
-    Release(ChosenOrAll),
+    /// Let held messages go. What is not scanned yet is scanned first, what was found to be bad stays.
+    Release {
+        #[command(flatten)]
+        which: ChosenOrAll,
+        /// Deliver these messages although they WERE FOUND TO BE BAD (spam, a virus, a forbidden attachment); only by id.
+        #[arg(long, requires = "ids", conflicts_with_all = ["all", "domain", "sender", "recipient"])]
+        found_bad: bool,
+    },
     /// Try messages now, and their destinations.
     Retry(ChosenOrAll),
     /// Give messages up for all recipients that do not have them yet.
@@ -105,18 +114,28 @@ pub(crate) fn run(queue: Queue) -> Result<()> {
         Command::List {
             conditions,
             held,
+            quarantined,
             after,
             limit,
         } => {
             let filter = Filter {
                 held: held.then_some(true),
+                quarantined: quarantined.then_some(true),
                 ..conditions.filter()
             };
             list(&socket, &filter, after, limit, json)
         }
         Command::Show { id } => show(&socket, id, json),
         Command::Hold(which) => change(&socket, Change::Hold, which, false, json),
-        Command::Release(any) => change(&socket, Change::Release, any.which, any.all, json),
+        Command::Release { which, found_bad } => {
+            let how = if found_bad {
+                eprintln!("postern: WARNING: what was found to be bad is delivered now");
+                Change::ReleaseBad
+            } else {
+                Change::Release
+            };
+            change(&socket, how, which.which, which.all, json)
+        }
         Command::Retry(any) => change(&socket, Change::Retry, any.which, any.all, json),
         Command::Cancel { which, bounce } => {
             let how = if bounce { Change::Bounce } else { Change::Cancel };
@@ -133,6 +152,7 @@ impl Conditions {
             sender: self.sender.map(bare),
             recipient: self.recipient.map(bare),
             held: None,
+            quarantined: None,
         }
     }
 }
@@ -212,7 +232,13 @@ fn show(socket: &Path, id: String, json: bool) -> Result<()> {
 }
 
 fn print(message: &QueuedMessage) {
-    let held = if message.held { "  HELD" } else { "" };
+    let held = match &message.hold {
+        Some(QueuedHold::Unscanned) => "  HELD, NOT YET SCANNED".to_owned(),
+        Some(QueuedHold::Expired) => "  QUARANTINED, never scanned".to_owned(),
+        Some(QueuedHold::Bad { reason }) => format!("  QUARANTINED, {}", plain(reason)),
+        None if message.held => "  HELD".to_owned(),
+        None => String::new(),
+    };
     println!(
         "{}  {}  {}  {} octets  from <{}>{held}",
         plain(&message.id),

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::thread::JoinHandle;
 
-use postern_control::{NotChanged, QueuedMessage, QueuedRecipient, Reply};
+use postern_control::{NotChanged, QueuedHold, QueuedMessage, QueuedRecipient, Reply};
 use tempfile::TempDir;
 
 /// Answers one connection with these replies in turn; gives the requests when the client has gone.
@@ -48,6 +48,7 @@ fn message(id: &str) -> QueuedMessage {
         from: "app@example.org".into(),
         size: 7,
         held: true,
+        hold: None,
         recipients: vec![QueuedRecipient {
             address: "x@far.example".into(),
             attempts: 2,
@@ -162,4 +163,71 @@ fn a_change_of_nothing_or_of_all_by_mistake_is_refused() {
             "{arguments:?}: {told}"
         );
     }
+}
+
+#[test]
+fn what_is_held_for_its_scan_or_in_quarantine_is_said() {
+    let stands = |id, hold| QueuedMessage {
+        hold: Some(hold),
+        recipients: Vec::new(),
+        ..message(id)
+    };
+    let bad = QueuedHold::Bad {
+        reason: "virus: \u{1b}Eicar".into(),
+    };
+    let messages = vec![
+        stands("a1", QueuedHold::Unscanned),
+        stands("a2", QueuedHold::Expired),
+        stands("a3", bad),
+    ];
+    let (directory, asked) = serve(vec![Reply::QueueList {
+        messages,
+        truncated: false,
+        next: None,
+    }]);
+    let output = postern(directory.path(), &["list", "--quarantined"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let ends: Vec<_> = text
+        .lines()
+        .map(|line| line.split_once(">  ").unwrap().1)
+        .collect();
+    assert_eq!(
+        ends,
+        [
+            "HELD, NOT YET SCANNED",
+            "QUARANTINED, never scanned",
+            "QUARANTINED, virus: \\u{1b}Eicar"
+        ]
+    );
+    assert_eq!(
+        asked.join().unwrap(),
+        [r#"{"request":"queue-list","filter":{"quarantined":true},"limit":100}"#]
+    );
+}
+
+#[test]
+fn what_was_found_to_be_bad_is_released_by_its_id_only() {
+    let directory = tempfile::tempdir().unwrap();
+    for arguments in [
+        &["release", "--found-bad"][..],
+        &["release", "--found-bad", "--all"],
+        &["release", "--found-bad", "--sender", "a@b.example"],
+        &["release", "--found-bad", "a1", "--domain", "b.example"],
+    ] {
+        assert_eq!(
+            postern(directory.path(), arguments).status.code(),
+            Some(2),
+            "{arguments:?}"
+        );
+    }
+    let (directory, asked) = serve(vec![Reply::QueueChanged {
+        done: vec!["a1".into()],
+        failed: Vec::new(),
+    }]);
+    let output = postern(directory.path(), &["release", "--found-bad", "a1"]);
+    assert!(String::from_utf8(output.stderr).unwrap().contains("WARNING"));
+    assert_eq!(
+        asked.join().unwrap(),
+        [r#"{"request":"queue-change","change":"release-bad","ids":["a1"]}"#]
+    );
 }

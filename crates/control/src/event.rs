@@ -159,6 +159,13 @@ pub enum EventKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
+    /// Something happens to a message that was taken before the scanners had answered: `state` is taken, postponed (a scanner did
+    /// not answer), released (clean), quarantined (found to be bad), expired (no answer in the hold's lifetime; in quarantine)
+    /// or again (the operator has an expired one scanned).
+    Hold {
+        state: String,
+        detail: String,
+    },
     DkimKey {
         domain: String,
         selector: String,
@@ -309,6 +316,7 @@ impl fmt::Display for EventKind {
                 write!(f, ": {reason}")
             }
             Self::Changed { change, by, .. } => write!(f, "{change} by {by}"),
+            Self::Hold { state, detail } => write!(f, "hold: {state} {detail}"),
             Self::DkimKey { record_name, .. } => write!(f, "DKIM key to publish: {record_name}"),
             Self::Removed => f.write_str("done with; no longer in the queue"),
             Self::SpoolRecovered {

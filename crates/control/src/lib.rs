@@ -11,6 +11,6 @@ mod request;
 
 pub use event::{Event, EventKind, LINE_PREFIX, LineError};
 pub use request::{
-    Change, Details, DkimRecord, DnsFinding, Filter, MAX_IDS, NotChanged, QueueStatus, QueuedMessage,
-    QueuedRecipient, Reply, Request,
+    Change, Details, DkimRecord, DnsFinding, Filter, MAX_IDS, NotChanged, QueueStatus, QueuedHold,
+    QueuedMessage, QueuedRecipient, Reply, Request,
 };

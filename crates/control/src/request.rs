@@ -78,6 +78,9 @@ pub struct Filter {
     /// It is held, or is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<bool>,
+    /// It is in quarantine, or is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantined: Option<bool>,
 }
 
 impl Filter {
@@ -95,6 +98,8 @@ pub enum Change {
     Hold,
     /// No longer held.
     Release,
+    /// The same, though it was found to be bad when it was scanned.
+    ReleaseBad,
     /// To be tried now, not when its time comes.
     Retry,
     /// Given up for the recipients that are not yet done; nobody is told.
@@ -195,8 +200,26 @@ pub struct QueuedMessage {
     /// Not tried until it is released.
     #[serde(default)]
     pub held: bool,
+    /// Why, where it is held for its scan or in quarantine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<QueuedHold>,
     /// Those not yet done.
     pub recipients: Vec<QueuedRecipient>,
+}
+
+/// How a message stands that was taken before the scanners had answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "kebab-case")]
+pub enum QueuedHold {
+    /// It is to be scanned.
+    Unscanned,
+    /// In quarantine: no scanner has answered in time.
+    Expired,
+    /// In quarantine: it was found to be bad.
+    Bad {
+        /// What was found.
+        reason: String,
+    },
 }
 
 /// What is known of a message besides.

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mail_auth::MessageAuthenticator;
+use postern_control::EventKind;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
@@ -76,7 +77,7 @@ pub struct Facts<'a> {
 }
 
 /// One thing a check saw.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
     /// Which check.
     pub check: CheckName,
@@ -86,6 +87,19 @@ pub struct Finding {
     pub evidence: String,
     /// How long it took.
     pub millis: u64,
+}
+
+impl Finding {
+    /// For the trace.
+    pub fn event(&self) -> EventKind {
+        EventKind::Check {
+            check: self.check.as_str().to_owned(),
+            result: self.observation.word().to_owned(),
+            evidence: self.evidence.clone(),
+            millis: self.millis,
+            seen: serde_json::to_value(&self.observation).ok(),
+        }
+    }
 }
 
 /// What checks can see.
@@ -270,12 +284,22 @@ pub struct Tools {
 impl Tools {
     /// Runs the checks of `phase`, side by side, and tells what they saw in the order of the table.
     pub async fn run(&self, phase: Phase, facts: Facts<'_>) -> Vec<Finding> {
+        self.run_where(|check| check.phase == phase, facts, None).await
+    }
+
+    /// Runs the checks that are wanted, side by side, each for so long at most.
+    pub async fn run_where(
+        &self,
+        wanted: impl Fn(&Check) -> bool,
+        facts: Facts<'_>,
+        deadline: Option<Duration>,
+    ) -> Vec<Finding> {
         let mut running = Vec::new();
         for check in CHECKS
             .iter()
-            .filter(|check| check.phase == phase && self.enabled.contains(&check.name))
+            .filter(|check| wanted(check) && self.enabled.contains(&check.name))
         {
-            running.push(self.observe(check, facts));
+            running.push(self.observe(check, facts, deadline));
         }
         let mut findings = Vec::new();
         for found in join(running).await {
@@ -290,14 +314,15 @@ impl Tools {
             .iter()
             .find(|check| check.name == name && self.enabled.contains(&name));
         match check {
-            Some(check) => self.observe(check, facts).await,
+            Some(check) => self.observe(check, facts, None).await,
             None => Vec::new(),
         }
     }
 
-    async fn observe(&self, check: &Check, facts: Facts<'_>) -> Vec<Finding> {
+    async fn observe(&self, check: &Check, facts: Facts<'_>, deadline: Option<Duration>) -> Vec<Finding> {
         let began = Instant::now();
         let limit = (check.limit)(&self.config);
+        let limit = deadline.map_or(limit, |deadline| deadline.min(limit));
         let seen = tokio::time::timeout(limit, (check.see)(self, facts))
             .await
             .unwrap_or_else(|_| {

@@ -7,6 +7,7 @@
 pub mod check;
 pub mod client;
 pub mod diagnostic;
+mod hybrid;
 mod strangers;
 
 use std::collections::BTreeMap;
@@ -14,12 +15,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::queue::config::{Dkim, MtaSts, NextHop, Queue, Reports, Route, SelfCheck, SourcePool};
 use crate::scan::config::Content;
 pub use client::{Attitude, Client, DnsList, ListAction};
 use diagnostic::Diagnostic;
+pub use hybrid::Hybrid;
 pub use strangers::{PerHour, Stress};
 
 /// The whole file, checked: a value of this type has passed [`check::check`].
@@ -68,6 +70,8 @@ pub struct Config {
     pub spam: Option<Spam>,
     /// The virus scanner.
     pub virus: Option<Virus>,
+    /// The hold for mail that is not scanned in time.
+    pub hybrid: Option<Hybrid>,
     /// Bounds on structure, and which attachments are taken; absent means that no scan process is started.
     pub content: Option<Content>,
     /// How a local recipient is verified.
@@ -312,7 +316,7 @@ pub enum Authentication {
 }
 
 /// Names of checks as the configuration writes them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CheckName {
     /// The name in EHLO (RFC 5321 section 4.1.4)

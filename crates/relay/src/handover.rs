@@ -8,6 +8,7 @@
 //! The message has our own header fields in front, CRLF line ends, and no dot-stuffing. Through which socket it came
 //! is its provenance; the packet cannot say otherwise.
 
+pub mod hold;
 pub mod kept;
 
 use std::fs::File;
@@ -26,6 +27,7 @@ use tokio::net::{UnixListener, UnixStream};
 use crate::metrics::Series;
 use crate::reports::Batch;
 use crate::reputation::snapshot::MAX_OCTETS;
+use crate::spool::hold::Unscanned;
 use crate::spool::writer::Body;
 
 /// Largest packet in octets: an envelope of some 400 recipients with long addresses.
@@ -228,6 +230,17 @@ impl Client {
         self.exchange(packet, None).await
     }
 
+    /// The same with a message that the scanners have not answered for, to be held until they have.
+    pub async fn hand_over_unscanned(
+        &self,
+        envelope: &Envelope,
+        unscanned: Unscanned,
+        message: BorrowedFd<'_>,
+    ) -> Result<Reply, HandoverError> {
+        let ask = kept::Ask::Hold(hold::Ask::Take(Box::new(envelope.clone()), unscanned));
+        self.exchange(serde_json::to_vec(&ask)?, Some(message)).await
+    }
+
     /// Hands over what was seen of mail, for reports; the queue keeps it if it sends any.
     pub async fn note(&self, batch: &Batch) -> Result<(), HandoverError> {
         self.exchange(serde_json::to_vec(batch)?, None).await.map(|_| ())
@@ -356,10 +369,16 @@ pub enum Asked {
     Figures(Vec<Series>),
     /// To tell the proxy's.
     ProxyFigures(Vec<Series>),
+    /// The next message to scan.
+    NextToScan,
+    /// To tell what came of it.
+    Scanned(hold::Outcome),
 }
 
 /// A handover as it arrived.
 pub struct Received {
+    /// What is to be known when it is scanned; absent where it was.
+    pub unscanned: Option<Unscanned>,
     /// The packet, checked for its shape.
     pub envelope: Envelope,
     /// The message, of the size that the envelope says.
@@ -367,15 +386,22 @@ pub struct Received {
 }
 
 impl Received {
-    fn asked(envelope: Envelope, message: Body) -> io::Result<Option<Asked>> {
+    fn asked(envelope: Envelope, unscanned: Option<Unscanned>, message: Body) -> io::Result<Asked> {
         if envelope.recipients.is_empty() {
             return Err(io::Error::other("a handover without recipients"));
         }
-        Ok(Some(Asked::Message(Box::new(Self { envelope, message }))))
+        if unscanned.as_ref().is_some_and(|one| one.fields > envelope.size) {
+            return Err(io::Error::other("fields of more octets than the message"));
+        }
+        Ok(Asked::Message(Box::new(Self {
+            unscanned,
+            envelope,
+            message,
+        })))
     }
 
     /// A packet that has the message in it.
-    fn inline(packet: &[u8], max_octets: u64) -> io::Result<Option<Asked>> {
+    fn inline(packet: &[u8], max_octets: u64) -> io::Result<Asked> {
         let broken = || io::Error::other("a packet whose lengths do not fit together");
         let (head, rest) = packet.split_first_chunk::<FRAME_HEAD>().ok_or_else(broken)?;
         let [_, length @ ..] = *head;
@@ -386,7 +412,7 @@ impl Received {
         if envelope.size != message.len() as u64 || envelope.size > max_octets {
             return Err(broken());
         }
-        Self::asked(envelope, Body::Octets(message.into()))
+        Self::asked(envelope, None, Body::Octets(message.into()))
     }
 }
 
@@ -397,7 +423,7 @@ impl Connection {
         let packet = receive_packet(&self.stream, &mut self.buffer).await?;
         if self.buffer[..packet.len].first() == Some(&FRAME) {
             return match packet.fd {
-                None => Received::inline(&self.buffer[..packet.len], max_octets),
+                None => Received::inline(&self.buffer[..packet.len], max_octets).map(Some),
                 Some(_) => Err(io::Error::other("a message both beside its packet and in it")),
             };
         }
@@ -409,31 +435,24 @@ impl Connection {
             }
             (Ok(kept::Ask::Figures(series)), None) => return Ok(Some(Asked::Figures(series))),
             (Ok(kept::Ask::ProxyFigures(series)), None) => return Ok(Some(Asked::ProxyFigures(series))),
+            (Ok(kept::Ask::Hold(hold::Ask::Next)), None) => return Ok(Some(Asked::NextToScan)),
+            (Ok(kept::Ask::Hold(hold::Ask::Scanned(outcome))), None) => {
+                return Ok(Some(Asked::Scanned(outcome)));
+            }
+            (Ok(kept::Ask::Hold(hold::Ask::Take(envelope, unscanned))), Some(_)) => {
+                return received(*envelope, Some(unscanned), packet.fd, max_octets).map(Some);
+            }
             _ => {}
         }
-        let Some(message) = packet.fd else {
+        if packet.fd.is_none() {
             if packet.len == 0 {
                 return Ok(None);
             }
             let batch = serde_json::from_slice(&self.buffer[..packet.len])?;
             return Ok(Some(Asked::Observations(batch)));
-        };
+        }
         let envelope: Envelope = serde_json::from_slice(&self.buffer[..packet.len])?;
-        let end = memfd::verify(&message, max_octets + ROOM as u64)?;
-        let offset = end
-            .checked_sub(envelope.size)
-            .filter(|_| envelope.size <= max_octets);
-        let Some(offset) = offset else {
-            return Err(io::Error::other(
-                "the message's size is not what its envelope says",
-            ));
-        };
-        let message = Body::File {
-            file: Arc::new(File::from(message)),
-            offset,
-            length: envelope.size,
-        };
-        Received::asked(envelope, message)
+        received(envelope, None, packet.fd, max_octets).map(Some)
     }
 
     /// Whether the client has hung up. It says nothing before it has its answer, so there is nothing else to read.
@@ -453,6 +472,31 @@ impl Connection {
     pub async fn reply(&self, reply: &Reply) -> io::Result<()> {
         send_packet(&self.stream, &serde_json::to_vec(reply)?, None).await
     }
+}
+
+/// A handover, checked.
+fn received(
+    envelope: Envelope,
+    unscanned: Option<Unscanned>,
+    message: Option<OwnedFd>,
+    max_octets: u64,
+) -> io::Result<Asked> {
+    let message = message.ok_or_else(|| io::Error::other("a handover without a message"))?;
+    let end = memfd::verify(&message, max_octets + ROOM as u64)?;
+    let offset = end
+        .checked_sub(envelope.size)
+        .filter(|_| envelope.size <= max_octets);
+    let Some(offset) = offset else {
+        return Err(io::Error::other(
+            "the message's size is not what its envelope says",
+        ));
+    };
+    let message = Body::File {
+        file: Arc::new(File::from(message)),
+        offset,
+        length: envelope.size,
+    };
+    Received::asked(envelope, unscanned, message)
 }
 
 #[cfg(test)]

@@ -43,6 +43,9 @@ pub enum Family {
     Outcomes,
     DeliverySeconds,
     Notifications,
+    HoldMessages,
+    HoldOctets,
+    HoldEvents,
     Warnings,
     ProxyConnections,
     ProxyOpen,
@@ -86,7 +89,7 @@ const fn row(
 }
 
 /// Every family, in the order of the text. All have the label `process` besides.
-const FAMILIES: [Row; 26] = [
+const FAMILIES: [Row; 29] = [
     row(
         Family::Connections,
         "postern_connections",
@@ -214,6 +217,27 @@ const FAMILIES: [Row; 26] = [
         "Delivery status notifications queued.",
     ),
     row(
+        Family::HoldMessages,
+        "postern_hold_messages",
+        Kind::Gauge,
+        &["state"],
+        "Messages that wait for their scan, or in quarantine.",
+    ),
+    row(
+        Family::HoldOctets,
+        "postern_hold_octets",
+        Kind::Gauge,
+        &["state"],
+        "Their octets.",
+    ),
+    row(
+        Family::HoldEvents,
+        "postern_hold_events",
+        Kind::Counter,
+        &["state"],
+        "Messages taken unscanned, and what became of them.",
+    ),
+    row(
         Family::Warnings,
         "postern_warnings",
         Kind::Counter,
@@ -324,6 +348,7 @@ impl Meter {
             EventKind::Deferred { .. } => self.add(Family::Outcomes, &["deferred"], 1.0),
             EventKind::Bounced { .. } => self.add(Family::Outcomes, &["bounced"], 1.0),
             EventKind::Dsn { .. } => self.add(Family::Notifications, &[], 1.0),
+            EventKind::Hold { state, .. } => self.add(Family::HoldEvents, &[state], 1.0),
             EventKind::Warning { .. } => self.add(Family::Warnings, &[], 1.0),
             _ => {}
         }

@@ -14,6 +14,7 @@ pub mod fair;
 pub mod figures;
 pub mod fresh;
 pub mod health;
+pub mod hold;
 pub mod intake;
 pub mod job;
 pub mod mail;
@@ -319,10 +320,6 @@ async fn serve(
     } = prepared;
     let snapshots = Arc::new(snapshots);
     let figures = Arc::new(Figures::new(events.meter().clone()));
-    let identity = Identity {
-        hostname: config.hostname.clone(),
-        postmaster: config.postmaster.clone(),
-    };
     let worker = Arc::new(Worker {
         store: Arc::new(store),
         router,
@@ -330,9 +327,10 @@ async fn serve(
         courier: outward::courier(&config, mta_sts, sources, observed.tls.clone()),
         signers,
         queue: config.queue.clone(),
-        identity,
+        identity: Identity::of(&config),
         events: events.clone(),
         unreadable: damage::Unreadable::default(),
+        hold: hold::Holding::new(config.hybrid.clone().unwrap_or_default()),
     });
     let (mut manager, door) = Manager::new(worker.clone(), schedule);
     // What is damaged, too: whoever sent it is to be told, should the disk not give it back after all.

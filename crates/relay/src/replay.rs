@@ -19,7 +19,7 @@ mod refusals;
 
 use crate::checks::arc;
 use crate::checks::{Finding, Observation};
-use crate::config::{Authentication, CheckName, Config};
+use crate::config::{Authentication, CheckName, Config, Submission};
 use crate::reputation::Millis;
 use crate::verdict::{Policy, Verdict, judge};
 use limits::{Counted, Limits, at, is_told};
@@ -74,6 +74,8 @@ struct Conversation {
     client: Vec<Finding>,
     /// The last verdict, until it is known whose message it was over.
     pending: Option<Pending>,
+    /// Its messages are passed on, and never held here.
+    passed_on: bool,
     /// Where only a recipient was refused, the verdict over the message is still to come.
     since: u64,
 }
@@ -84,6 +86,8 @@ struct Pending {
     event: Event,
     was: String,
     findings: Vec<Finding>,
+    /// Where a scanner had not answered, the message would have been held.
+    may_hold: bool,
 }
 
 /// Whose connection it is.
@@ -111,6 +115,14 @@ impl Conversation {
         all.append(&mut self.findings);
         all
     }
+}
+
+/// A message that was taken before the scanners had answered.
+#[derive(Debug)]
+struct Held {
+    peer: Option<IpAddr>,
+    findings: Vec<Finding>,
+    since: u64,
 }
 
 /// What the configuration makes of one moment.
@@ -141,11 +153,14 @@ impl From<Verdict> for Decision {
         let word = verdict.word();
         match verdict {
             Verdict::Accept => Self::GOES_ON,
-            Verdict::Mark(refusal) | Verdict::Defer(refusal) | Verdict::Reject(refusal) => Self {
+            Verdict::Mark(refusal)
+            | Verdict::Hold(refusal)
+            | Verdict::Defer(refusal)
+            | Verdict::Reject(refusal) => Self {
                 word,
                 check: Some(refusal.check.as_str()),
-                // A mark is not told to the client.
-                reply: (word != "mark").then_some(refusal.reply),
+                // A mark and a hold are not told to the client.
+                reply: (!matches!(word, "mark" | "hold")).then_some(refusal.reply),
             },
         }
     }
@@ -161,6 +176,7 @@ pub fn replay(config: &Config, mut input: impl BufRead, mut out: impl Write) -> 
         limits: Limits::new(config),
         conversations: HashMap::new(),
         waiting: VecDeque::new(),
+        held: HashMap::new(),
         summary: Summary::default(),
         events: 0,
     };
@@ -193,6 +209,8 @@ struct Replay<'a> {
     conversations: HashMap<String, Conversation>,
     /// Connections with a verdict, in order.
     waiting: VecDeque<(Millis, String)>,
+    /// Messages in the hold by their ids.
+    held: HashMap<String, Held>,
     summary: Summary,
     events: u64,
 }
@@ -206,6 +224,9 @@ impl Replay<'_> {
             return Ok(());
         }
         self.events += 1;
+        if let (Some(id), EventKind::Check { .. } | EventKind::Verdict { .. }) = (&event.id, &event.kind) {
+            return self.scanned_late(event, id, instance, out);
+        }
         let now = at(event);
         while let Some((then, old)) = self.waiting.pop_front_if(|(then, _)| *then + PATIENCE < now) {
             self.nothing_more(&old, then, out)?;
@@ -217,6 +238,16 @@ impl Replay<'_> {
         let (from, to, its_own) = parties(&event.kind, pending.as_ref());
         if let Some(pending) = pending {
             self.verdict(&pending, of, (from, to), out)?;
+            if let (EventKind::Queued { .. }, Some(id), "hold") =
+                (&event.kind, &event.id, pending.was.as_str())
+            {
+                let held = Held {
+                    peer: of.peer,
+                    findings: pending.findings,
+                    since: self.events,
+                };
+                self.held.insert(id.clone(), held);
+            }
         }
         let Some(conversation) = self.conversations.get_mut(trace) else {
             return Ok(());
@@ -228,6 +259,10 @@ impl Replay<'_> {
             }
             EventKind::Disconnected { .. } => {
                 self.conversations.remove(trace);
+            }
+            EventKind::Authenticated { .. } | EventKind::OnBehalf { .. } => {
+                let submission = self.config.instance.get(instance).map(|one| one.submission);
+                conversation.passed_on = submission.is_some_and(|one| one != Submission::Off);
             }
             EventKind::Check {
                 check,
@@ -252,6 +287,7 @@ impl Replay<'_> {
                     event: event.clone(),
                     was: decision.clone(),
                     findings,
+                    may_hold: self.config.hybrid.is_some() && !conversation.passed_on,
                 });
             }
             EventKind::Queued { from, to, size, .. } => {
@@ -308,7 +344,12 @@ impl Replay<'_> {
         (from, to): (Option<&str>, &[String]),
         out: &mut impl Write,
     ) -> anyhow::Result<()> {
-        let Pending { event, was, findings } = pending;
+        let Pending {
+            event,
+            was,
+            findings,
+            may_hold,
+        } = pending;
         let message = of.counted.map(|peer| Counted {
             peer,
             from: from.unwrap_or_default(),
@@ -342,14 +383,59 @@ impl Replay<'_> {
             over
         } else {
             self.missing(of.instance, of.peer, findings);
-            self.weigh(of.instance, of.peer, findings, "", was)
+            self.weigh(of.instance, of.peer, findings, "", (was, *may_hold))
         };
         if let Some(message) = message
-            && matches!(decision.word, "accept" | "mark")
+            && matches!(decision.word, "accept" | "mark" | "hold")
         {
             self.limits.taken(message, &mailboxes);
         }
         self.compare(event, of, (from, &mailboxes), was, &decision, out)
+    }
+
+    /// What came of the scan of a message that was held. What would be refused is in quarantine.
+    fn scanned_late(
+        &mut self,
+        event: &Event,
+        id: &str,
+        instance: &str,
+        out: &mut impl Write,
+    ) -> anyhow::Result<()> {
+        match &event.kind {
+            EventKind::Check {
+                check,
+                evidence,
+                millis,
+                seen,
+                ..
+            } => {
+                if let (Some(found), Some(held)) = (
+                    finding(check, evidence, *millis, seen.as_ref()),
+                    self.held.get_mut(id),
+                ) {
+                    held.findings.retain(|known| known.check != found.check);
+                    held.findings.push(found);
+                }
+                Ok(())
+            }
+            EventKind::Verdict { decision: was, .. } => {
+                // Where the journal begins later, nobody knows what was found before.
+                let Some(held) = self.held.remove(id) else {
+                    return Ok(());
+                };
+                let mut decision = self.weigh(instance, held.peer, &held.findings, "", (was, true));
+                if decision.word == "reject" {
+                    (decision.word, decision.reply) = ("quarantine", None);
+                }
+                let of = Of {
+                    instance,
+                    peer: held.peer,
+                    counted: None,
+                };
+                self.compare(event, of, (None, &[]), was, &decision, out)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The verdict over what was seen. `was` tells how long the sender had been patient.
@@ -359,7 +445,7 @@ impl Replay<'_> {
         peer: Option<IpAddr>,
         findings: &[Finding],
         recipient: &str,
-        was: &str,
+        (was, may_hold): (&str, bool),
     ) -> Decision {
         let listed = peer.is_some_and(|peer| self.config.is_listed(peer));
         let enabled: Vec<Finding> = findings
@@ -367,9 +453,13 @@ impl Replay<'_> {
             .filter(|finding| self.asks(instance, finding.check, listed))
             .map(|finding| under_these_sealers(finding, &self.config.trusted_sealers))
             .collect();
-        let verdict = judge(&Policy::new(self.config, false), recipient, &enabled);
+        let policy = |patience_over| Policy {
+            may_hold,
+            ..Policy::new(self.config, patience_over)
+        };
+        let verdict = judge(&policy(false), recipient, &enabled);
         if verdict.is_for_dns() && was != "defer" {
-            return judge(&Policy::new(self.config, true), recipient, &enabled).into();
+            return judge(&policy(true), recipient, &enabled).into();
         }
         verdict.into()
     }
@@ -441,6 +531,10 @@ impl Replay<'_> {
             let old = self.events.saturating_sub(10 * CONVERSATIONS as u64);
             self.conversations
                 .retain(|_, conversation| conversation.since > old);
+        }
+        if self.held.len() > CONVERSATIONS {
+            let old = self.events.saturating_sub(10 * CONVERSATIONS as u64);
+            self.held.retain(|_, held| held.since > old);
         }
     }
 }

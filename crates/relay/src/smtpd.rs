@@ -13,6 +13,7 @@ mod headers;
 mod hourly;
 mod permit;
 mod proxied;
+mod rescan;
 mod stress;
 mod submission;
 

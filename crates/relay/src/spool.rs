@@ -11,12 +11,14 @@
 //! - [`writer`], `segment`: group commit. All requests that wait are written together and share one flush.
 //! - [`summary`], [`index`]: what the schedule needs of a closed segment, beside it, so that a start is short.
 //! - [`scan`], [`recovery`]: reading segments back; damage is reported, never skipped in silence.
+//! - [`hold`]: messages that wait for their scan.
 //! - [`body`]: reading a message's octets by their place, when they are sent.
 //!
 //! RFC 5321 6.1: a server that answered 250 must not lose the message for trivial reasons such as a crash.
 
 pub mod body;
 pub mod disk;
+pub mod hold;
 pub mod index;
 pub mod record;
 pub mod recovery;
@@ -33,6 +35,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::handover::Envelope;
 use crate::queue::provenance::Provenance;
+use hold::{Hold, Mark, Standing};
 use summary::Brief;
 
 /// A message's name in the queue of this node: microseconds since 1970 at its arrival, made unique.
@@ -72,9 +75,9 @@ pub struct Location {
     pub body_length: u64,
 }
 
-/// The JSON part of a message record. `E` is less than the envelope where a reader needs less.
+/// The JSON part of a message record. `E` and `H` are less than envelope and hold where a reader needs less ([`Digest`]).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoredMessage<E = Envelope> {
+pub struct StoredMessage<E = Envelope, H = Hold> {
     /// What smtpd handed over.
     pub envelope: E,
     /// Through which socket.
@@ -89,11 +92,17 @@ pub struct StoredMessage<E = Envelope> {
     /// Mass mail by its header or its recipients.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub bulk: bool,
+    /// Not yet scanned, or found to be bad; `held` is set then, too.
+    #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Box<H>>,
 }
+
+/// No more of a message than the schedule needs.
+pub type Digest = StoredMessage<Brief, Mark>;
 
 impl StoredMessage {
     /// The same with no more than the schedule needs.
-    pub fn brief(&self) -> StoredMessage<Brief> {
+    pub fn brief(&self) -> Digest {
         StoredMessage {
             envelope: Brief::from(&self.envelope),
             provenance: self.provenance,
@@ -101,6 +110,7 @@ impl StoredMessage {
             statuses: self.statuses.clone(),
             held: self.held,
             bulk: self.bulk,
+            hold: self.hold.as_deref().map(|hold| Box::new(Mark::from(hold))),
         }
     }
 }
@@ -113,6 +123,9 @@ pub struct StoredOutcome {
     /// From here on it is held, or is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<bool>,
+    /// From here on it stands so in the hold. What is released (`held` is false) is not in it any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standing: Option<Standing>,
 }
 
 /// How delivery to one recipient stands.

@@ -1,7 +1,8 @@
 //! The one place that decides: findings in, [`Verdict`] out.
 //!
 //! What a failing check means is the table in [`weigh`] and nowhere else. Nothing passes unscanned: a scanner, the
-//! recipient check or a broken lookup that cannot answer means 451; a temporary DNS error of SPF or DKIM counts only where
+//! recipient check or a broken lookup that cannot answer means 451, or for a scanner, where the site chooses that
+//! ([`Policy::may_hold`]), that the message is held until it does; a temporary DNS error of SPF or DKIM counts only where
 //! it could change a DMARC reject or quarantine, and only for [`PATIENCE`].
 
 use std::time::Duration;
@@ -29,6 +30,8 @@ pub enum Verdict {
     Accept,
     /// Taken, with a mark that the mailbox owner's filter can see.
     Mark(Refusal),
+    /// Taken into the hold, for only a scanner's answer is missing: not to be delivered before there is one.
+    Hold(Refusal),
     /// Not now: 4xx.
     Defer(Refusal),
     /// Never: 5xx.
@@ -61,6 +64,8 @@ pub struct Policy {
     pub encrypted: Encrypted,
     /// Whether this sender has been deferred for temporary DNS errors for longer than [`PATIENCE`].
     pub patience_over: bool,
+    /// Whether a message for which a scanner has not answered may be taken, to be scanned after.
+    pub may_hold: bool,
 }
 
 impl Policy {
@@ -77,6 +82,7 @@ impl Policy {
                 .as_ref()
                 .map_or_else(Default::default, |virus| virus.encrypted),
             patience_over,
+            may_hold: false,
         }
     }
 }
@@ -87,6 +93,7 @@ impl Verdict {
         match self {
             Self::Accept => "accept",
             Self::Mark(_) => "mark",
+            Self::Hold(_) => "hold",
             Self::Defer(_) => "defer",
             Self::Reject(_) => "reject",
         }
@@ -102,7 +109,7 @@ impl Verdict {
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Defer(refusal) | Self::Reject(refusal) => Some(refusal),
-            Self::Accept | Self::Mark(_) => None,
+            Self::Accept | Self::Mark(_) | Self::Hold(_) => None,
         }
     }
 
@@ -110,8 +117,9 @@ impl Verdict {
         match self {
             Self::Accept => 0,
             Self::Mark(_) => 1,
-            Self::Defer(_) => 2,
-            Self::Reject(_) => 3,
+            Self::Hold(_) => 2,
+            Self::Defer(_) => 3,
+            Self::Reject(_) => 4,
         }
     }
 }
@@ -253,9 +261,14 @@ fn content(seen: &Structure, because: impl Fn(Reply) -> Refusal) -> Verdict {
 }
 
 fn no_answer(policy: &Policy, check: CheckName, because: impl Fn(Reply) -> Refusal) -> Verdict {
+    let scanner = if policy.may_hold {
+        Verdict::Hold
+    } else {
+        Verdict::Defer
+    };
     match check {
-        CheckName::Spam => Verdict::Defer(because(replies::scanner_unavailable("spam scanner"))),
-        CheckName::Virus => Verdict::Defer(because(replies::scanner_unavailable("virus scanner"))),
+        CheckName::Spam => scanner(because(replies::scanner_unavailable("spam scanner"))),
+        CheckName::Virus => scanner(because(replies::scanner_unavailable("virus scanner"))),
         CheckName::Content => Verdict::Defer(because(replies::scanner_unavailable("content scanner"))),
         CheckName::Recipient => Verdict::Defer(because(replies::recipient_unverifiable())),
         CheckName::Spf | CheckName::Dkim | CheckName::Dmarc if policy.patience_over => {
@@ -286,6 +299,7 @@ mod tests {
             reject_score: 10.0,
             encrypted: Encrypted::Refuse,
             patience_over: false,
+            may_hold: false,
         }
     }
 
@@ -332,6 +346,32 @@ mod tests {
                 ("defer", 451),
                 "{check:?}"
             );
+        }
+    }
+
+    #[test]
+    fn only_what_a_scanner_alone_stands_against_is_held() {
+        let holding = Policy {
+            may_hold: true,
+            ..policy()
+        };
+        let silent = |check| found(check, Observation::NoAnswer);
+        let scored = |score| found(CheckName::Spam, Observation::Scored(score));
+        let no_virus_scan = || silent(CheckName::Virus);
+        for (other, expected) in [
+            (scored(1.0), "hold"),
+            (scored(6.0), "hold"),
+            (scored(10.0), "reject"),
+            (silent(CheckName::Spam), "hold"),
+            (silent(CheckName::Content), "defer"),
+            (silent(CheckName::Spf), "defer"),
+            (dmarc_saw(AuthResult::Temporary, DomainPolicy::Reject), "defer"),
+            (dmarc_saw(AuthResult::Fail, DomainPolicy::Reject), "reject"),
+            (dmarc_saw(AuthResult::Fail, DomainPolicy::Quarantine), "hold"),
+        ] {
+            let findings = [other, no_virus_scan()];
+            assert_eq!(outcome(&holding, &findings).0, expected, "{findings:?}");
+            assert_ne!(outcome(&policy(), &findings).0, "hold");
         }
     }
 

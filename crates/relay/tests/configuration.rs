@@ -144,6 +144,17 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "max-recipients = 100\nmessage-memory = 1000",
     ),
     ("proxy-missing", "via = \"off\"", "via = \"proxy\""),
+    (
+        "deadline-above-timeout",
+        "[queue]",
+        "[hybrid]\ndeadline = 60\n[queue]",
+    ),
+    (
+        "hold-below-the-largest-message",
+        "[queue]",
+        "[hybrid]\nmax-octets = 1000\n[queue]",
+    ),
+    ("held-for-ever", "[queue]", "[hybrid]\nlifetime = 0\n[queue]"),
     ("no-parts", "[content]", "[content]\nmax-parts = 0"),
     (
         "ending-with-its-dot",

@@ -27,6 +27,7 @@ pub(crate) fn site(site: &Site, report: &mut Report) {
     hosts_in_networks(site, report);
     root(site, report);
     scores(site, report);
+    site.policy.scanning.check(*site.policy.max_message_size, report);
     senders(site, report);
     sealers(site, report);
     services(site, report);

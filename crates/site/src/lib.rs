@@ -16,6 +16,7 @@ mod model;
 mod read;
 mod reader;
 mod render;
+mod scanning;
 mod value;
 
 pub use diagnostic::{Diagnostic, Diagnostics};

@@ -7,6 +7,7 @@ use std::ops::{Deref, Range};
 use ipnet::IpNet;
 
 use crate::content::Content;
+use crate::scanning::Scanning;
 use crate::value::{Domain, Mac};
 
 /// A value and where it stands in the file (a byte range).
@@ -340,6 +341,7 @@ pub(crate) struct Policy {
     pub(crate) reject_score: At<f64>,
     pub(crate) encrypted_archives: At<EncryptedArchives>,
     pub(crate) content: Content,
+    pub(crate) scanning: Scanning,
     pub(crate) dmarc_reports: At<Reports>,
     pub(crate) tls_reports: At<Reports>,
 }
@@ -366,6 +368,7 @@ impl Default for Policy {
             reject_score: At::default_value(10.0),
             encrypted_archives: At::default_value(EncryptedArchives::Refuse),
             content: Content::default(),
+            scanning: Scanning::default(),
             dmarc_reports: At::default_value(Reports::Daily),
             tls_reports: At::default_value(Reports::Daily),
         }

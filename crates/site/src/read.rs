@@ -16,6 +16,7 @@ use crate::model::{
     Service, Site, StateHost, TlsException,
 };
 use crate::reader::Reader;
+use crate::scanning;
 use crate::value;
 
 pub(crate) fn site(text: &str, report: &mut Report) -> Option<Site> {
@@ -419,6 +420,7 @@ fn policy(table: &mut Reader<'_, '_>) -> Option<Policy> {
         Some(found) => read_section(table, "[policy.content]".into(), found, content::read),
         None => table.key_span("content").is_none().then(Default::default),
     };
+    let scanning = scanning::read(table);
     let read = table.text("dmarc-reports", dmarc_reports);
     let dmarc_reports = or_default(table, "dmarc-reports", read, *default.dmarc_reports);
     let read = table.text("tls-reports", tls_reports);
@@ -443,6 +445,7 @@ fn policy(table: &mut Reader<'_, '_>) -> Option<Policy> {
         reject_score: reject?,
         encrypted_archives: encrypted?,
         content: content?,
+        scanning: scanning?,
         dmarc_reports: dmarc_reports?,
         tls_reports: tls_reports?,
     })

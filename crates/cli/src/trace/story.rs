@@ -159,7 +159,9 @@ impl Stories {
     pub(super) fn add(&mut self, event: Event, take: &mut impl FnMut(Story)) {
         match (event.id.clone(), event.trace.clone()) {
             (Some(id), trace) => {
-                let told_by_smtpd = event.process.starts_with("smtpd");
+                // What smtpd tells of a message in the hold comes when its connection may be at the next one.
+                let queued = matches!(event.kind, EventKind::Queued { .. });
+                let told_by_smtpd = queued && event.process.starts_with("smtpd");
                 let events = self.messages.entry(id.clone()).or_default();
                 if told_by_smtpd
                     && let Some(connection) = trace.and_then(|trace| self.connections.get_mut(&trace))

@@ -111,7 +111,7 @@ pub fn check(config: &Config) -> Result<(), Fault> {
             "write the seconds between two of them, such as 300",
         ));
     }
-    super::client::check(config)?;
+    super::client::check(config).and_then(|()| super::hybrid::check(config))?;
     crate::queue::config::check(config)
 }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use postern_sandbox::packet::Connection;
 use serde::{Deserialize, Serialize};
 
+use super::hold;
 use crate::metrics::Series;
 use crate::reputation::snapshot::MAX_OCTETS;
 
@@ -25,6 +26,8 @@ pub enum Ask {
     Figures(Vec<Series>),
     /// The proxy's figures as they are now; only the public instance knows them.
     ProxyFigures(Vec<Series>),
+    /// Something about the hold.
+    Hold(hold::Ask),
 }
 
 /// What is answered, one packet.
@@ -37,6 +40,8 @@ pub enum Answer {
     Recalled,
     /// There is nothing, or nothing that is whole.
     Nothing,
+    /// It is to be scanned, and in the sealed memory beside this packet.
+    ToScan(Box<hold::ToScan>),
     /// It could not be done.
     Failed(String),
 }
@@ -94,7 +99,7 @@ impl Client {
     }
 }
 
-fn unexpected(answer: Answer) -> io::Error {
+pub(super) fn unexpected(answer: Answer) -> io::Error {
     io::Error::other(match answer {
         Answer::Failed(why) => why,
         other => format!("the queue answered {other:?}"),

@@ -4,6 +4,7 @@
 //! where the reverse-path is proved or is our own user's: a forged one would get mail it never caused. In all other cases
 //! the notification, with the whole message if it is not too large, goes to our postmaster.
 
+use crate::config::Config;
 use crate::dsn::{Action, Report, Reported, Returned, write};
 use crate::events::trace_id;
 use crate::handover::{Envelope, Notify, Recipient, Ret};
@@ -24,6 +25,16 @@ pub struct Identity {
     pub hostname: String,
     /// Our postmaster.
     pub postmaster: String,
+}
+
+impl Identity {
+    /// As the configuration has it.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            hostname: config.hostname.clone(),
+            postmaster: config.postmaster.clone(),
+        }
+    }
 }
 
 /// Who is to be told.
@@ -179,6 +190,7 @@ pub(super) fn own_message(
         }],
         held: false,
         bulk: false,
+        hold: None,
     }
 }
 

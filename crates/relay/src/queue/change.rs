@@ -15,6 +15,7 @@ use super::job::{Queued, Worker, unharmed};
 use super::reasons;
 use crate::dsn::{Action, Reported};
 use crate::events::unix_millis;
+use crate::spool::hold::Standing;
 use crate::spool::{Location, MessageId, Status, StoredMessage, StoredOutcome};
 
 /// What is asked for.
@@ -83,7 +84,7 @@ impl Worker {
     pub async fn change(self: &Arc<Self>, order: Order, location: Location, waiting: Vec<u32>) -> Changed {
         let (news, held) = match order.change {
             Change::Hold => (Vec::new(), Some(true)),
-            Change::Release => (Vec::new(), Some(false)),
+            Change::Release | Change::ReleaseBad => (Vec::new(), Some(false)),
             Change::Retry => (Vec::new(), None),
             Change::Cancel | Change::Bounce => (
                 waiting.into_iter().map(|index| (index, Status::Failed)).collect(),
@@ -93,6 +94,7 @@ impl Worker {
         let outcome = StoredOutcome {
             recipients: news.clone(),
             held,
+            standing: None,
         };
         match self.write_change(&order, location, outcome).await {
             Ok(queued) => Changed {
@@ -137,8 +139,18 @@ impl Worker {
             Change::Hold => "held",
             Change::Release => "released",
             Change::Retry => "retried",
+            Change::ReleaseBad => "released-bad",
             Change::Cancel | Change::Bounce => "cancelled",
         };
+        if let (Change::ReleaseBad, Some(Standing::Bad { reason })) =
+            (order.change, self.hold.standing(order.id))
+        {
+            let text = format!(
+                "RELEASED BY {}, ALTHOUGH IT WAS FOUND TO BE BAD: {reason}",
+                order.by
+            );
+            self.warn_of(order.id, &text);
+        }
         let kind = EventKind::Changed {
             change: change.into(),
             by: order.by.to_string(),

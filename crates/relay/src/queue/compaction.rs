@@ -16,6 +16,7 @@ use super::notice::GivenUp;
 use super::schedule::Schedule;
 use super::store::{DAMAGED_KEPT, Removed, Store, message_record};
 use crate::events::unix_millis;
+use crate::spool::hold::Standing;
 use crate::spool::{Location, MessageId, Status};
 
 /// Messages carried over at a time.
@@ -74,6 +75,13 @@ fn mostly_dead(schedule: &Schedule, store: &Store) -> bool {
     store.octets() > 2 * schedule.octets() + store.slack()
 }
 
+/// How a message stands, which its old record does not say.
+struct Stands {
+    statuses: Vec<Status>,
+    held: bool,
+    standing: Option<Standing>,
+}
+
 /// Why a message was not carried over.
 enum NotCopied {
     /// It cannot be read.
@@ -95,11 +103,16 @@ fn carry(
         return false;
     };
     let (location, held, waiting) = (entry.location, entry.held, entry.waiting());
-    let statuses = entry.statuses().cloned().collect();
+    let now_stands = Stands {
+        statuses: entry.statuses().cloned().collect(),
+        held,
+        standing: worker.hold.standing(id),
+    };
+    let silent = matches!(now_stands.standing, Some(Standing::Bad { .. }));
     let (worker, manager) = (worker.clone(), manager.clone());
     tokio::spawn(async move {
         let doer = worker.clone();
-        let copy = tokio::spawn(async move { copy(&doer, id, location, statuses, held).await });
+        let copy = tokio::spawn(async move { copy(&doer, id, location, now_stands).await });
         let ended = copy
             .await
             .unwrap_or_else(|fault| Err(NotCopied::Other(fault.into())));
@@ -108,7 +121,11 @@ fn carry(
             Err(NotCopied::Lost(lost)) if lost.for_good => {
                 let giver = worker.clone();
                 let now = unix_millis(SystemTime::now());
-                let work = async move { giver.give_up(id, location, GivenUp::lost(waiting), now).await };
+                let work = async move {
+                    giver
+                        .give_up(id, location, GivenUp::lost(waiting, silent), now)
+                        .await
+                };
                 Command::GivenUp(Box::new(worker.see_through(id, work).await))
             }
             Err(NotCopied::Lost(lost)) => not_carried(&worker, id, &lost),
@@ -130,14 +147,16 @@ async fn copy(
     worker: &Arc<Worker>,
     id: MessageId,
     from: Location,
-    statuses: Vec<Status>,
-    held: bool,
+    now_stands: Stands,
 ) -> Result<Location, NotCopied> {
     let read = worker.read(id, from).await.map_err(NotCopied::Lost)?;
     let stored = read.content.map_err(NotCopied::Lost)?;
     let mut message = read.message;
-    message.statuses = statuses;
-    message.held = held;
+    message.statuses = now_stands.statuses;
+    message.held = now_stands.held;
+    if let Some(hold) = &mut message.hold {
+        hold.standing = now_stands.standing;
+    }
     let append = async {
         let record = message_record(id, &message, stored.body())?;
         let places = worker.store.append_own(vec![record]).await?;

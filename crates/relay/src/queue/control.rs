@@ -135,11 +135,12 @@ impl Control {
                     version: env!("CARGO_PKG_VERSION").into(),
                     queue,
                 }),
-            Request::Metrics => ask(&self.manager, Command::Status)
-                .await
-                .map(|queue| Reply::Metrics {
+            Request::Metrics => ask(&self.manager, Command::Status).await.map(|queue| {
+                self.worker.hold.measure(self.worker.events.meter());
+                Reply::Metrics {
                     text: self.figures.text(&queue),
-                }),
+                }
+            }),
             Request::QueueList { filter, after, limit } => {
                 let _one_of_few = self.bounds.readers.acquire().await;
                 query.list(filter, after, limit).await

@@ -7,6 +7,7 @@ use std::slice;
 use super::priority::Sender;
 use super::provenance::Provenance;
 use super::schedule::DestinationId;
+use crate::spool::hold::Standing;
 use crate::spool::recovery::Kept;
 use crate::spool::{Location, Status};
 
@@ -77,6 +78,8 @@ struct Activity {
     wanted: Vec<DestinationId>,
     /// What is being written of it.
     writing: Writing,
+    /// How it stands in the hold, between its recovery and [`super::hold::Holding`]'s.
+    standing: Option<Standing>,
 }
 
 /// What is being written of a message. Until that is done nothing may be tried, and nothing else be written but outcomes of
@@ -134,6 +137,12 @@ impl Kept for Entry {
 
     fn hold(&mut self, held: bool) {
         self.held = held;
+    }
+
+    fn stand(&mut self, standing: Option<Standing>) {
+        if standing.is_some() || self.activity.is_some() {
+            self.change(|activity| activity.standing = standing);
+        }
     }
 
     fn update(&mut self, recipient: usize, news: Status) {
@@ -236,6 +245,15 @@ impl Entry {
     /// Something is written of it, or nothing more.
     pub(super) fn set_writing(&mut self, writing: Writing) {
         self.change(|activity| activity.writing = writing);
+    }
+
+    /// How it was found to stand in the hold, once.
+    pub(super) fn take_standing(&mut self) -> Option<Standing> {
+        let mut standing = None;
+        if self.activity.is_some() {
+            self.change(|activity| standing = activity.standing.take());
+        }
+        standing
     }
 
     fn change(&mut self, change: impl FnOnce(&mut Activity)) {

@@ -1,5 +1,7 @@
 //! Intake: takes handovers from smtpd, refuses what has no route or no room, and answers after stable storage.
 
+mod hold;
+
 use std::borrow::Cow;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -81,6 +83,7 @@ impl Intake {
 
     async fn connection(self: Arc<Self>, mut connection: Connection, mut stop: watch::Receiver<bool>) {
         let mut keeps = false;
+        let mut lent = None;
         loop {
             let received = tokio::select! {
                 biased;
@@ -112,6 +115,24 @@ impl Intake {
                 }
                 Ok(Some(Asked::ProxyFigures(series))) => {
                     let answer = self.figures.put_of_proxy(self.provenance, series);
+                    if connection.answer(&answer, None).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+                Ok(Some(Asked::NextToScan)) => {
+                    let next = tokio::select! {
+                        biased;
+                        _ = stop.changed() => return,
+                        next = self.next_to_scan(&mut lent) => next,
+                    };
+                    if connection.answer(&next.0, next.1).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+                Ok(Some(Asked::Scanned(outcome))) => {
+                    let answer = self.scanned(outcome, &mut lent).await;
                     if connection.answer(&answer, None).await.is_err() {
                         return;
                     }
@@ -159,6 +180,7 @@ impl Intake {
         let Received {
             mut envelope,
             message: body,
+            unscanned,
         } = received;
         for recipient in &mut envelope.recipients {
             if recipient.address.eq_ignore_ascii_case("postmaster") {
@@ -190,22 +212,27 @@ impl Intake {
             provenance: self.provenance,
             arrived: now,
             statuses,
-            held: false,
+            held: unscanned.is_some(),
             bulk,
+            hold: Self::hold_of(unscanned, now),
         };
         let store = &self.worker.store;
         let id = store.new_id();
         let octets = match &body {
             Body::Octets(octets) => Some(octets.clone()),
-            Body::File { .. } => None,
+            Body::File { .. } | Body::Parts(_) => None,
         };
         let Ok(record) = message_record(id, &message, body) else {
             return refused(&replies::queue_unavailable());
         };
+        if !self.keeps_room(id, &message) {
+            return refused(&replies::hold_full());
+        }
         let _under_way = store.under_way();
         let location = match store.append(vec![record]).await {
             Ok(locations) => locations.first().copied(),
             Err(error) => {
+                self.worker.hold.forget(id);
                 self.worker.events.warn(error.to_string());
                 return refused(&match error {
                     AppendError::Full { .. } => replies::queue_full(),
@@ -214,6 +241,7 @@ impl Intake {
             }
         };
         let Some(location) = location else {
+            self.worker.hold.forget(id);
             return refused(&replies::queue_unavailable());
         };
         if let Some(octets) = octets {
@@ -233,6 +261,7 @@ impl Intake {
         self.worker
             .events
             .emit(Some(&message.envelope.trace), Some(&id.to_string()), kind);
+        self.tell_held(id, &message);
         // If the manager has ended, the message is in the spool and the next start delivers it.
         let _ = self.manager.send(Command::Insert(Box::new(Queued {
             id,
@@ -253,6 +282,8 @@ fn header(message: &Body) -> Cow<'_, [u8]> {
             octets.truncate(read);
             Cow::Owned(octets)
         }
+        // What is handed over is in one piece.
+        Body::Parts(_) => Cow::Borrowed(&[]),
     }
 }
 

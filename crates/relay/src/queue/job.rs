@@ -14,6 +14,7 @@ use postern_smtp::reply::Reply;
 use super::bounce::{self, Identity};
 use super::config::Queue;
 use super::damage::Unreadable;
+use super::hold::Holding;
 use super::report::Notification;
 use super::router::{Destination, Router};
 use super::schedule::{Job, Reach};
@@ -48,6 +49,8 @@ pub struct Worker {
     pub events: Events,
     /// What the spool does not give back.
     pub unreadable: Unreadable,
+    /// What is not scanned yet, or was found to be bad.
+    pub hold: Holding,
 }
 
 /// A message that was queued by a job.
@@ -368,7 +371,7 @@ impl Worker {
         let trace = &message.envelope.trace;
         let outcome = |news: &[(u32, Status)]| StoredOutcome {
             recipients: news.to_vec(),
-            held: None,
+            ..StoredOutcome::default()
         };
         if let Ok(queued) = self
             .record_surely(job.id, trace, notification, &outcome(&news))

@@ -1,6 +1,7 @@
 //! The manager: one task owns the schedule. It starts jobs when they are due and a place is free, takes their
 //! results, and keeps the spool small.
 
+mod hold;
 mod listing;
 mod time;
 
@@ -14,7 +15,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::change::{Changed, Order};
 use super::config::Queue;
+use super::hold::{Judged, Judgement};
 use super::job::{Finished, Queued, Worker};
+use super::provenance::Provenance;
 use super::rebuild::routed;
 use super::schedule::clock::believable;
 use super::schedule::{Entry, Schedule, Unready};
@@ -53,6 +56,12 @@ pub enum Command {
     Changed(Box<Changed>),
     /// A message that was to be carried over cannot be read and is given up, or could not be.
     GivenUp(Box<Changed>),
+    /// The next message to scan that came through this socket is wanted, and lent.
+    Lend(Provenance, oneshot::Sender<Option<(MessageId, Location)>>),
+    /// It was scanned.
+    Judge(Box<Judgement>),
+    /// What came of that is on disk, or could not be written.
+    Judged(Box<Judged>),
     /// Start nothing more; answer when all jobs have ended, or their time is over.
     Drain(oneshot::Sender<usize>),
 }
@@ -66,6 +75,7 @@ pub struct Manager {
     draining: Option<oneshot::Sender<usize>>,
     /// Changes of messages that are just being carried over or changed.
     postponed: Vec<Order>,
+    postponed_judgements: Vec<Judgement>,
     /// Changes and notices that were begun and have not ended.
     under_way: usize,
     /// Messages that are being carried over.
@@ -96,6 +106,7 @@ impl Manager {
                 sender: sender.clone(),
                 draining: None,
                 postponed: Vec::new(),
+                postponed_judgements: Vec::new(),
                 under_way: 0,
                 carrying: 0,
                 carried: false,
@@ -109,6 +120,10 @@ impl Manager {
     /// Takes a message into the schedule.
     pub fn insert(&mut self, id: MessageId, location: Location, message: &StoredMessage) {
         let (queue, now) = (&self.worker.queue, unix_millis(SystemTime::now()));
+        if let Some(standing) = message.hold.as_ref().and_then(|hold| hold.standing.clone()) {
+            let (octets, hold) = (location.body_length, &self.worker.hold);
+            hold.place(id, message.provenance, octets, standing);
+        }
         let mut new = routed(&mut self.schedule, &self.worker.router, location, message.brief());
         let statuses = new.recipients.iter().map(|(_, status)| status);
         new.arrived = believable(new.arrived, statuses, now, |attempts| queue.waited(attempts));
@@ -117,8 +132,14 @@ impl Manager {
     }
 
     /// Takes what was found in the spool, before it runs.
-    pub fn recovered(&mut self, messages: Messages<Entry>) {
+    pub fn recovered(&mut self, mut messages: Messages<Entry>) {
         let (queue, now) = (&self.worker.queue, unix_millis(SystemTime::now()));
+        for (id, entry) in &mut messages {
+            if let Some(standing) = entry.take_standing() {
+                let (octets, hold) = (entry.location.body_length, &self.worker.hold);
+                hold.place(*id, entry.provenance, octets, standing);
+            }
+        }
         self.schedule.adopt(messages);
         self.schedule.arrived_by(now, |attempts| queue.waited(attempts));
         self.look_at_all();
@@ -135,6 +156,7 @@ impl Manager {
             if self.draining.is_none() {
                 self.start(now);
                 self.look(now);
+                self.expire(now);
             } else {
                 let until = *deadline.get_or_insert_with(|| tokio::time::Instant::now() + DRAIN);
                 let busy = self.schedule.active() + self.under_way;
@@ -146,7 +168,8 @@ impl Manager {
             let look = self.looks.peek().map(|Reverse((at, _))| *at);
             // Places for notices come with a command, too.
             let look = look.filter(|_| self.under_way < NOTICES);
-            let due = self.schedule.next_due().into_iter().chain(look).min();
+            let due = self.schedule.next_due().into_iter().chain(look);
+            let due = due.chain(self.worker.hold.next_expiry()).min();
             let due = due.map_or(60_000, |at| at.saturating_sub(now).clamp(1, 60_000));
             // Places that become free come with a command, so a full schedule need not be looked at again and again.
             let full = self.schedule.active() >= SESSIONS;
@@ -225,12 +248,20 @@ impl Manager {
                 self.carrying = self.carrying.saturating_sub(1);
                 self.settle(*changed);
             }
+            Command::Lend(provenance, answer) => {
+                if let Err(Some((id, _))) = answer.send(self.lend(provenance)) {
+                    self.worker.hold.give_back(id, true, 0);
+                }
+            }
+            Command::Judge(judgement) => self.judge(*judgement),
+            Command::Judged(judged) => self.judged(*judged),
             Command::Drain(done) => self.draining = Some(done),
         }
     }
 
     fn removed(&self, id: MessageId) {
         self.worker.unreadable.forget(id);
+        self.worker.hold.forget(id);
         self.worker
             .events
             .emit(None, Some(&id.to_string()), EventKind::Removed);
@@ -238,6 +269,9 @@ impl Manager {
 
     /// Begins a change, or says why not.
     fn change(&mut self, order: Order) {
+        let Some(order) = self.change_in_hold(order) else {
+            return;
+        };
         let alone = matches!(order.change, Change::Cancel | Change::Bounce);
         let entry = match self.schedule.begin_change(order.id, alone) {
             Ok(entry) => entry,
@@ -252,7 +286,7 @@ impl Manager {
             }
         };
         let settled = match (order.change, entry.held) {
-            (Change::Hold, true) | (Change::Release, false) => Some(Ok(())),
+            (Change::Hold, true) | (Change::Release | Change::ReleaseBad, false) => Some(Ok(())),
             (Change::Retry, true) => Some(Err("it is held; release it first".to_owned())),
             (Change::Retry, false) => {
                 let now = unix_millis(SystemTime::now());
@@ -292,6 +326,9 @@ impl Manager {
             }
             let _ = order.answer.send(changed.result);
         }
+        if changed.held == Some(false) {
+            self.worker.hold.forget(id);
+        }
         self.again();
     }
 
@@ -299,6 +336,9 @@ impl Manager {
     fn again(&mut self) {
         for order in std::mem::take(&mut self.postponed) {
             self.change(order);
+        }
+        for judgement in std::mem::take(&mut self.postponed_judgements) {
+            self.judge(judgement);
         }
     }
 

@@ -77,6 +77,8 @@ pub struct GivenUp {
     status: &'static str,
     /// Because their time ran out.
     expired: bool,
+    /// Nobody is told: the message was in quarantine.
+    silent: bool,
 }
 
 impl GivenUp {
@@ -86,11 +88,12 @@ impl GivenUp {
             recipients,
             status: "4.4.7",
             expired: true,
+            silent: false,
         }
     }
 
     /// The spool does not give the message back.
-    pub fn lost(recipients: Vec<u32>) -> Self {
+    pub fn lost(recipients: Vec<u32>, silent: bool) -> Self {
         let reply: Box<str> = reasons::lost().to_string().into();
         Self {
             recipients: recipients
@@ -99,6 +102,7 @@ impl GivenUp {
                 .collect(),
             status: "5.3.0",
             expired: false,
+            silent,
         }
     }
 }
@@ -167,7 +171,7 @@ impl Worker {
                 .iter()
                 .map(|(index, status, _)| (*index, status.clone()))
                 .collect(),
-            held: None,
+            ..StoredOutcome::default()
         };
         self.record(id, &message.envelope.trace, notification.as_ref(), &outcome)
             .await
@@ -227,7 +231,7 @@ impl Worker {
             .collect();
         let failed: Vec<Reported> = told
             .iter()
-            .filter(|(recipient, _)| bounce::wants_failure(recipient))
+            .filter(|(recipient, _)| !given_up.silent && bounce::wants_failure(recipient))
             .map(|(recipient, reply)| Reported {
                 address: recipient.address.clone(),
                 orcpt: recipient.orcpt.clone(),
@@ -242,7 +246,7 @@ impl Worker {
         let notification = self.notification(id, &read.message, read.stored(), &failed, now);
         let outcome = StoredOutcome {
             recipients: news.to_vec(),
-            held: None,
+            ..StoredOutcome::default()
         };
         let queued = self
             .record(id, &envelope.trace, notification.as_ref(), &outcome)

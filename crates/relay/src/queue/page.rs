@@ -7,10 +7,12 @@ use postern_control::{Details, Filter, QueuedMessage, QueuedRecipient, Reply};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::control::ask;
+use super::hold;
 use super::job::Worker;
 use super::manager::{Command, Listed, Listing};
 use super::router::domain_of;
 use crate::events::rfc3339_millis;
+use crate::spool::hold::Standing;
 use crate::spool::{MessageId, Status, StoredMessage};
 
 /// Messages on a page at most.
@@ -144,7 +146,9 @@ fn fits(filter: &Filter, listed: &Listed, stored: &StoredMessage) -> bool {
     };
     let of_domain = |domain: &String| waits(&|address| domain_of(address).eq_ignore_ascii_case(domain));
     let is_recipient = |mailbox: &String| waits(&|address| address.eq_ignore_ascii_case(mailbox));
+    let quarantined = matches!(listed.standing, Some(Standing::Expired | Standing::Bad { .. }));
     filter.held.is_none_or(|held| held == listed.held)
+        && filter.quarantined.is_none_or(|wanted| wanted == quarantined)
         && filter
             .sender
             .as_ref()
@@ -180,6 +184,7 @@ fn message(listed: Listed, stored: StoredMessage) -> (QueuedMessage, Details) {
         from: envelope.reverse_path,
         size: listed.location.body_length,
         held: listed.held,
+        hold: listed.standing.as_ref().map(hold::told),
         recipients,
     };
     let details = Details {

@@ -4,16 +4,10 @@
 use super::priority;
 use super::router::Router;
 use super::schedule::{New, Schedule};
-use crate::spool::summary::Brief;
-use crate::spool::{Location, StoredMessage};
+use crate::spool::{Digest, Location};
 
 /// A message as the schedule takes it.
-pub fn routed(
-    schedule: &mut Schedule,
-    router: &Router,
-    location: Location,
-    message: StoredMessage<Brief>,
-) -> New {
+pub fn routed(schedule: &mut Schedule, router: &Router, location: Location, message: Digest) -> New {
     let (provenance, brief) = (message.provenance, message.envelope);
     let class = priority::class(message.bulk, 0);
     let mut index = |address: &str| {
@@ -26,7 +20,7 @@ pub fn routed(
         location,
         provenance,
         arrived: message.arrived,
-        held: message.held,
+        held: message.held || message.hold.is_some_and(|hold| hold.standing.is_some()),
         bulk: message.bulk,
         sender: priority::sender(brief.authenticated_user.as_deref(), &brief.reverse_path),
         recipients: recipients

@@ -62,9 +62,12 @@ impl Snapshots {
         let answered = tokio::task::spawn_blocking(move || match asked {
             Asked::Keep(memory) => (snapshots.keep(instance, memory), None),
             Asked::Recall => snapshots.recall(instance),
-            Asked::Message(_) | Asked::Observations(_) | Asked::Figures(_) | Asked::ProxyFigures(_) => {
-                (Answer::Failed("it is not kept here".into()), None)
-            }
+            Asked::Message(_)
+            | Asked::Observations(_)
+            | Asked::Figures(_)
+            | Asked::ProxyFigures(_)
+            | Asked::NextToScan
+            | Asked::Scanned(_) => (Answer::Failed("it is not kept here".into()), None),
         });
         let (answer, memory) = answered.await.map_err(io::Error::other)?;
         connection.answer(&answer, memory).await

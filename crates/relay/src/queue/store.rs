@@ -14,9 +14,9 @@ use crate::spool::body::Stored;
 use crate::spool::disk::{Directory, Disk};
 use crate::spool::record::Kind;
 use crate::spool::recovery::{Kept, LiveMessage, Recovered, SegmentFile, recover_as};
-use crate::spool::summary::{self, Brief};
+use crate::spool::summary;
 use crate::spool::writer::{AppendError, Body, Options, Record, Started, Writer, segment_name};
-use crate::spool::{Location, MessageId, SpoolError, StoredMessage, StoredOutcome, index};
+use crate::spool::{Digest, Location, MessageId, SpoolError, StoredMessage, StoredOutcome, index};
 
 /// The spool, opened.
 pub struct Store {
@@ -79,7 +79,7 @@ impl Store {
     /// The same, and of each message that is kept which `keep` makes of it.
     pub fn open_as<E: Kept>(
         directory: &Path,
-        keep: impl FnMut(Location, StoredMessage<Brief>) -> E,
+        keep: impl FnMut(Location, Digest) -> E,
     ) -> Result<(Self, JoinHandle<()>, Recovered<E>), SpoolError> {
         let failed = |operation| {
             move |source| SpoolError::Directory {
@@ -100,7 +100,7 @@ impl Store {
         mut disk: Box<dyn Disk>,
         writers: Box<dyn Disk>,
         options: Options,
-        keep: impl FnMut(Location, StoredMessage<Brief>) -> E,
+        keep: impl FnMut(Location, Digest) -> E,
     ) -> Result<(Self, JoinHandle<()>, Recovered<E>), SpoolError> {
         let recovered = recover_as(directory, &mut *disk, keep)?;
         let next = recovered

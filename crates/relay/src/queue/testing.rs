@@ -12,12 +12,13 @@ use tempfile::TempDir;
 use super::bounce::Identity;
 use super::config::Queue;
 use super::damage::Unreadable;
+use super::hold::Holding;
 use super::job::Worker;
 use super::outward;
 use super::provenance::Provenance;
 use super::router::Router;
 use super::store::{Store, message_record};
-use crate::config::Config;
+use crate::config::{Config, Hybrid};
 use crate::deliver::source::Sources;
 use crate::events::{Events, unix_millis};
 use crate::handover::{Envelope, Recipient};
@@ -93,6 +94,7 @@ impl Bench {
             },
             events,
             unreadable: Unreadable::default(),
+            hold: Holding::new(Hybrid::default()),
         };
         Self {
             worker: Arc::new(worker),
@@ -170,6 +172,7 @@ pub(super) fn message(to: &[&str], size: usize) -> StoredMessage {
         statuses: vec![due; to.len()],
         held: false,
         bulk: false,
+        hold: None,
     }
 }
 

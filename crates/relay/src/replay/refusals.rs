@@ -30,7 +30,7 @@ impl Replay<'_> {
         let decision = if stage == "rcpt" && check.is_some() {
             let findings = self.findings(event);
             let recipient = to.first().map_or("", String::as_str);
-            self.weigh(of.instance, of.peer, &findings, recipient, "defer")
+            self.weigh(of.instance, of.peer, &findings, recipient, ("defer", false))
         } else if let Some(limit) = told_by(text) {
             let findings = if stage == "message" {
                 self.findings(event)

@@ -535,3 +535,45 @@ fn a_new_trusted_sealer_takes_what_was_refused_and_one_less_refuses() {
         );
     }
 }
+
+#[test]
+fn mail_in_the_hold_is_weighed_when_it_comes_and_when_it_is_scanned() {
+    let late = |text: String| {
+        let mut event = Event::from_line(&text).unwrap();
+        event.id = Some("0656c0aa4c6000".into());
+        event.to_line() + "\n"
+    };
+    let queued = EventKind::Queued {
+        from: "b@elsewhere.example".into(),
+        to: vec!["a@example.org".into()],
+        size: 1,
+        provenance: None,
+    };
+    let journal = [
+        connected(0, "t"),
+        check("t", "spam", &Observation::Scored(6.0)),
+        check("t", "virus", &Observation::NoAnswer),
+        verdict(1, "t", "hold"),
+        late(line(1, "t", queued)),
+        line(2, "t", EventKind::Disconnected { reason: None }),
+        late(check("t", "virus", &Observation::Clean)),
+        late(verdict(3, "t", "mark")),
+    ]
+    .concat();
+    let scanners = |reject: f64, more: &str| {
+        let tables = format!("{}\n[virus]\nsocket = \"off\"\n{more}", spam(5.0, reject));
+        config(&tables, r#""spam", "virus""#)
+    };
+    assert_eq!(
+        replayed(&scanners(10.0, "[hybrid]"), &journal).0,
+        [] as [Value; 0]
+    );
+    let (_, sum) = replayed(&scanners(10.0, ""), &journal);
+    assert_eq!(sum["changes"], json!({"hold -> defer": 1}));
+    let (differences, sum) = replayed(&scanners(5.5, "[hybrid]"), &journal);
+    assert_eq!(
+        sum["changes"],
+        json!({"hold -> reject": 1, "mark -> quarantine": 1})
+    );
+    assert_eq!(differences[1]["reply"], Value::Null);
+}

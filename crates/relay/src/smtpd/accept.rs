@@ -41,6 +41,7 @@ pub(super) async fn serve(server: Arc<Server>, ports: Vec<Port>, sandbox: &str) 
         )));
     }
     let reporting = tokio::spawn(super::figures::report(Arc::clone(&server)));
+    let rescans = super::rescan::start(&server);
     server.events.started();
     crate::service::ready(sandbox);
     stop.wait().await;
@@ -53,6 +54,7 @@ pub(super) async fn serve(server: Arc<Server>, ports: Vec<Port>, sandbox: &str) 
         },
     );
     reporting.abort();
+    drop(rescans);
     stopping.send_replace(true);
     for listener in listeners {
         let _ = listener.await;

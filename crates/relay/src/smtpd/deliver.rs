@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::os::fd::AsFd as _;
 use std::sync::PoisonError;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use postern_control::EventKind;
 use postern_smtp::dsn::Ret;
@@ -14,15 +14,16 @@ use postern_smtp::server::{Message, Recipient};
 use postern_smtp::trace::Received;
 
 use super::connection::Connection;
-use super::headers::{PROVEN, Removal, says_proven};
-use super::permit::Denial;
+use super::headers::{PROVEN, Removal, says_proven, scan_fields};
+use super::permit::{Because, Denial};
 use crate::checks::authentication::AuthResult;
 use crate::checks::greylist::{Client, client_key};
-use crate::checks::{Finding, Observation, Phase};
+use crate::checks::{Check, Finding, Observation, Phase};
 use crate::config::{Authentication, CheckName, RelayFor};
 use crate::handover::{self, Envelope};
 use crate::reputation::Question;
-use crate::verdict::{PATIENCE, Verdict, judge, score};
+use crate::spool::hold::Unscanned;
+use crate::verdict::{PATIENCE, Policy, Verdict, judge, score};
 
 impl Connection {
     /// Judges the message and hands it to the queue; what comes back is the reply to the client.
@@ -80,12 +81,14 @@ impl Connection {
         };
         // What was found and decided is told before the message is in anybody's spool.
         self.server.events.write_out();
+        let unscanned = unscanned(&verdict, &findings, &fields)?;
         if self.inward.is_none()
+            && unscanned.is_none()
             && let Some(octets) = self.body.small(&fields, &removal, handover::INLINE)
         {
             let envelope = self.envelope(message, proven, octets.len() as u64);
             let answer = self.queue().hand_over_small(&envelope, &octets).await;
-            let reply = self.answered(envelope, answer)?;
+            let reply = self.answered(envelope, answer, None)?;
             self.count_accepted(message, &findings, matches!(verdict, Verdict::Mark(_)))
                 .await;
             return Ok(reply);
@@ -97,10 +100,20 @@ impl Connection {
             return self.message_inward(sealed, size).await;
         }
         let envelope = self.envelope(message, proven, size);
-        let answer = self.queue().hand_over(&envelope, sealed.as_fd()).await;
-        let reply = self.answered(envelope, answer)?;
-        self.count_accepted(message, &findings, matches!(verdict, Verdict::Mark(_)))
-            .await;
+        let (unscanned, inline) = unscanned.unzip();
+        let answer = match unscanned {
+            None => self.queue().hand_over(&envelope, sealed.as_fd()).await,
+            Some(unscanned) => {
+                let queue = self.queue();
+                queue
+                    .hand_over_unscanned(&envelope, unscanned, sealed.as_fd())
+                    .await
+            }
+        };
+        let reply = self.answered(envelope, answer, inline)?;
+        // Of what is not scanned nobody knows yet whether it speaks for its sender.
+        let doubtful = matches!(verdict, Verdict::Mark(_) | Verdict::Hold(_));
+        self.count_accepted(message, &findings, doubtful).await;
         Ok(reply)
     }
 
@@ -140,13 +153,23 @@ impl Connection {
     async fn judged(&self, octets: &[u8]) -> Result<(Vec<Finding>, Verdict), Denial> {
         let mut findings = self.client_findings().to_vec();
         let mut verdict = Verdict::Accept;
+        // What users submit through us is for the internal node to take.
+        let hybrid = self.server.config.hybrid.as_ref();
+        let hybrid = hybrid.filter(|_| self.submitter.is_none());
+        let deadline = hybrid.map(|hybrid| Duration::from_secs(hybrid.deadline));
+        let policy = |patience_over| Policy {
+            may_hold: hybrid.is_some(),
+            ..self.server.policy(patience_over)
+        };
         for phase in [Phase::Origin, Phase::Structure, Phase::Content] {
-            let found = self.server.tools.run(phase, self.facts("", octets)).await;
+            let (wanted, facts) = (|check: &Check| check.phase == phase, self.facts("", octets));
+            let deadline = deadline.filter(|_| phase == Phase::Content);
+            let found = self.server.tools.run_where(wanted, facts, deadline).await;
             self.tell_findings(&found);
             findings.extend(found);
-            verdict = judge(&self.server.policy(false), "", &findings);
+            verdict = judge(&policy(false), "", &findings);
             if verdict.is_for_dns() && self.patience_is_over() {
-                verdict = judge(&self.server.policy(true), "", &findings);
+                verdict = judge(&policy(true), "", &findings);
             }
             if verdict.refusal().is_some() {
                 break;
@@ -209,14 +232,11 @@ impl Connection {
         if !results.is_empty() {
             fields.extend(["Authentication-Results: ", hostname, &results, "\r\n"]);
         }
-        if let Some(score) = score {
-            fields += format!("X-Spam-Score: {score:.1}\r\n").as_str();
-        }
         if self.server.instance.authentication == Authentication::None && proves(findings) {
             fields += format!("{PROVEN}: proven\r\n").as_str();
         }
-        if matches!(verdict, Verdict::Mark(_)) {
-            fields += "X-Spam-Flag: YES\r\n";
+        if !matches!(verdict, Verdict::Hold(_)) {
+            fields += &scan_fields(verdict, score);
         }
         fields
     }
@@ -303,15 +323,18 @@ impl Connection {
         }
     }
 
-    /// The reply to the client that the queue's answer makes.
+    /// The reply to the client that the queue's answer makes. `denial` is the refusal of a message that could not be held.
     fn answered(
         &self,
         envelope: Envelope,
         answer: Result<handover::Reply, handover::HandoverError>,
+        denial: Option<Denial>,
     ) -> Result<Reply, Denial> {
         let broken = |error: handover::HandoverError| {
-            let reply = match &error {
-                handover::HandoverError::TooLarge { .. } => replies::envelope_too_large(),
+            let reply = match (&error, &denial) {
+                // Without what was found it would have fitted.
+                (handover::HandoverError::TooLarge { .. }, Some(inline)) => inline.reply.clone(),
+                (handover::HandoverError::TooLarge { .. }, None) => replies::envelope_too_large(),
                 _ => replies::queue_unavailable(),
             };
             Denial::because(reply, error.to_string())
@@ -337,10 +360,34 @@ impl Connection {
             )),
             handover::Reply::Refused { code, enhanced, text } => {
                 let reply = format!("{code} {enhanced} {text}");
+                if let Some(inline) = denial.filter(|_| text == replies::hold_full().text()) {
+                    let check = inline.because.and_then(|because| because.check);
+                    let evidence = format!("the hold is full: {reply}");
+                    let because = Some(Because { check, evidence });
+                    return Err(Denial {
+                        reply: inline.reply,
+                        because,
+                    });
+                }
                 Err(Denial::because(refusal_of_queue(code, &enhanced, text), reply))
             }
         }
     }
+}
+
+/// What the queue is told of a message that it is to hold, and what its client is told otherwise.
+fn unscanned(
+    verdict: &Verdict,
+    findings: &[Finding],
+    fields: &str,
+) -> Result<Option<(Unscanned, Denial)>, Denial> {
+    let Verdict::Hold(refusal) = verdict else {
+        return Ok(None);
+    };
+    let evidence = serde_json::to_string(findings)
+        .map_err(|error| Denial::because(refusal.reply.clone(), error.to_string()))?;
+    let fields = fields.len() as u64;
+    Ok(Some((Unscanned { fields, evidence }, refusal.into())))
 }
 
 /// Whether a check proved the reverse-path.

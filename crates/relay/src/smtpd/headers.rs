@@ -4,10 +4,24 @@
 //! delivery writes it), spam marks of strangers, and [`PROVEN`]. In: Received, Authentication-Results, the marks. Everything
 //! else stays octet for octet, so that DKIM signatures of the sender still verify.
 
+use crate::verdict::Verdict;
+
 /// The field by which the gateway tells the internal node that the reverse-path of a stranger's mail was proven, so that its
 /// owner may be told of a failure. Whoever else writes it writes in vain: it is taken out at every door, and believed
 /// only at the one that opens to the gateway's certificate.
 pub(super) const PROVEN: &str = "X-Postern-Return-Path";
+
+/// The fields that tell what the scanners found. Where they are asked later, these come later, behind the others.
+pub(super) fn scan_fields(verdict: &Verdict, score: Option<f64>) -> String {
+    let mut fields = String::new();
+    if let Some(score) = score {
+        fields += format!("X-Spam-Score: {score:.1}\r\n").as_str();
+    }
+    if matches!(verdict, Verdict::Mark(_)) {
+        fields += "X-Spam-Flag: YES\r\n";
+    }
+    fields
+}
 
 /// What is taken out of a message.
 #[derive(Debug, Clone, Copy)]

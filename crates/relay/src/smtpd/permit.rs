@@ -231,14 +231,7 @@ impl Connection {
 
     pub(super) fn tell_findings(&self, findings: &[Finding]) {
         for finding in findings {
-            let event = EventKind::Check {
-                check: finding.check.as_str().to_owned(),
-                result: finding.observation.word().to_owned(),
-                evidence: finding.evidence.clone(),
-                millis: finding.millis,
-                seen: serde_json::to_value(&finding.observation).ok(),
-            };
-            self.server.events.emit(Some(&self.trace), None, event);
+            self.server.events.emit(Some(&self.trace), None, finding.event());
         }
     }
 }

@@ -148,13 +148,36 @@ impl Stored {
 
     /// The message as something to append to the spool again.
     pub fn body(&self) -> Body {
+        self.part(0, self.size())
+    }
+
+    /// The same with `octets` put in at an offset, at its end at the latest.
+    pub fn body_with(&self, at: u64, octets: &[u8]) -> Body {
+        let at = at.min(self.size());
+        Body::Parts(vec![
+            self.part(0, at),
+            Body::Octets(octets.into()),
+            self.part(at, self.size() - at),
+        ])
+    }
+
+    /// `from` and `length` lie within it.
+    fn part(&self, from: u64, length: u64) -> Body {
         match &self.octets {
             Octets::Spool(file, _) => Body::File {
                 file: file.clone(),
-                offset: body_offset(self.location),
-                length: self.size(),
+                offset: body_offset(self.location) + from,
+                length,
             },
-            Octets::Memory(octets) => Body::Octets(octets.clone()),
+            Octets::Memory(octets) => {
+                let octets = octets.iter().skip(usize::try_from(from).unwrap_or(usize::MAX));
+                Body::Octets(
+                    octets
+                        .take(usize::try_from(length).unwrap_or(usize::MAX))
+                        .copied()
+                        .collect(),
+                )
+            }
         }
     }
 }

@@ -17,11 +17,12 @@ use std::path::{Path, PathBuf};
 
 use super::body::Stored;
 use super::disk::Disk;
+use super::hold::{Mark, Standing};
 use super::index::{Index, Sealed, beside};
 use super::record::{Header, Kind};
 use super::scan::{Damage, Found, Headed, scan};
-use super::summary::{self, Brief};
-use super::{Location, MessageId, SpoolError, Status, StoredMessage, StoredOutcome};
+use super::summary;
+use super::{Digest, Location, MessageId, SpoolError, Status, StoredOutcome};
 
 /// A segment on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub trait Kept {
     fn move_to(&mut self, location: Location);
     /// It is held from here on, or is not.
     fn hold(&mut self, held: bool);
+    /// It stands so in the hold from here on, or is not in it.
+    fn stand(&mut self, standing: Option<Standing>);
     /// News of a recipient, as by [`Status::update`].
     fn update(&mut self, recipient: usize, news: Status);
     /// No recipient is left.
@@ -50,12 +53,12 @@ pub struct LiveMessage {
     /// Where its latest record is.
     pub location: Location,
     /// What it is and how its recipients stand.
-    pub message: StoredMessage<Brief>,
+    pub message: Digest,
 }
 
 impl LiveMessage {
     /// All that is known of it.
-    pub fn new(location: Location, message: StoredMessage<Brief>) -> Self {
+    pub fn new(location: Location, message: Digest) -> Self {
         Self { location, message }
     }
 }
@@ -67,6 +70,14 @@ impl Kept for LiveMessage {
 
     fn hold(&mut self, held: bool) {
         self.message.held = held;
+    }
+
+    fn stand(&mut self, standing: Option<Standing>) {
+        self.message.hold = standing.map(|standing| {
+            Box::new(Mark {
+                standing: Some(standing),
+            })
+        });
     }
 
     fn update(&mut self, recipient: usize, news: Status) {
@@ -113,7 +124,7 @@ pub fn recover(directory: &Path, disk: &mut dyn Disk) -> Result<Recovered, Spool
 pub fn recover_as<E: Kept>(
     directory: &Path,
     disk: &mut dyn Disk,
-    keep: impl FnMut(Location, StoredMessage<Brief>) -> E,
+    keep: impl FnMut(Location, Digest) -> E,
 ) -> Result<Recovered<E>, SpoolError> {
     let Listed { segments, indexes } = list(directory)?;
     let mut reader = Reader {
@@ -234,7 +245,7 @@ struct Reader<E, K> {
     keep: K,
 }
 
-impl<E: Kept, K: FnMut(Location, StoredMessage<Brief>) -> E> Reader<E, K> {
+impl<E: Kept, K: FnMut(Location, Digest) -> E> Reader<E, K> {
     /// Reads a segment; what is to be its index, where it has none and needs one. `settled`: what is read is on the disk.
     fn read(&mut self, number: u64, segment: &SegmentFile, settled: bool) -> io::Result<Option<Index>> {
         let file = File::open(&segment.path)?;
@@ -310,7 +321,7 @@ impl<E: Kept, K: FnMut(Location, StoredMessage<Brief>) -> E> Reader<E, K> {
         } = record;
         self.recovered.last_id = self.recovered.last_id.max(header.id.0);
         let result = match header.kind {
-            Kind::Message => serde_json::from_slice(&meta).map(|message: StoredMessage<Brief>| {
+            Kind::Message => serde_json::from_slice(&meta).map(|message: Digest| {
                 index.add(&header, &summary::of_message(&message));
                 self.message(header.id, location, message, &content);
             }),
@@ -335,31 +346,31 @@ impl<E: Kept, K: FnMut(Location, StoredMessage<Brief>) -> E> Reader<E, K> {
     /// A message, or the later copy of one that was carried over. Of a copy whose content is damaged only the news count
     /// where there is an older record, so a copy is looked at, whatever an index says of it. An older record that has
     /// gone went because the copy was on the disk.
-    fn message(
-        &mut self,
-        id: MessageId,
-        location: Location,
-        message: StoredMessage<Brief>,
-        content: &Content<'_>,
-    ) {
+    fn message(&mut self, id: MessageId, location: Location, mut message: Digest, content: &Content<'_>) {
         let Recovered {
             messages, unreadable, ..
         } = &mut self.recovered;
-        let news = |known: &mut E, message: StoredMessage<Brief>| {
+        let standing = message.hold.as_mut().and_then(|hold| hold.standing.take());
+        // A copy that lets a message out of the hold counts only with its content: there are the header fields of its scan.
+        let later = |known: &mut E| {
+            known.move_to(location);
             known.hold(message.held);
-            for (index, status) in message.statuses.into_iter().enumerate() {
-                known.update(index, status);
+            known.stand(standing.clone());
+        };
+        let news = |known: &mut E| {
+            for (index, status) in message.statuses.iter().enumerate() {
+                known.update(index, status.clone());
             }
         };
         if let Some(known) = messages.get_mut(&id) {
             if content.can_be_read(location) {
-                known.move_to(location);
+                later(known);
             }
-            return news(known, message);
+            return news(known);
         }
         if let Some(mut known) = unreadable.remove(&id) {
-            known.move_to(location);
-            news(&mut known, message);
+            later(&mut known);
+            news(&mut known);
             let readable = content.can_be_read(location);
             let messages = if readable { messages } else { unreadable };
             messages.insert(id, known);
@@ -367,7 +378,9 @@ impl<E: Kept, K: FnMut(Location, StoredMessage<Brief>) -> E> Reader<E, K> {
         }
         let damaged = matches!(content, Content::Damaged);
         let messages = if damaged { unreadable } else { messages };
-        messages.insert(id, Box::new((self.keep)(location, message)));
+        let mut kept = (self.keep)(location, message);
+        kept.stand(standing);
+        messages.insert(id, Box::new(kept));
     }
 
     /// News of a message; of one whose record is gone already, it means nothing.
@@ -379,6 +392,12 @@ impl<E: Kept, K: FnMut(Location, StoredMessage<Brief>) -> E> Reader<E, K> {
         // Changes of one message wait for each other, so the later record is the one that counts.
         if let Some(held) = outcome.held {
             known.hold(held);
+            if !held {
+                known.stand(None);
+            }
+        }
+        if outcome.standing.is_some() {
+            known.stand(outcome.standing);
         }
         for (index, status) in outcome.recipients {
             known.update(index as usize, status);

@@ -7,10 +7,12 @@ use super::*;
 use crate::handover::{Envelope, Recipient};
 use crate::queue::provenance::Provenance;
 use crate::queue::store::{message_record, outcome_record};
-use crate::spool::Status;
 use crate::spool::body::Stored;
 use crate::spool::disk::Directory;
+use crate::spool::hold::{Hold, Standing, Unscanned};
+use crate::spool::summary::Brief;
 use crate::spool::writer::{Body, Options, Record, Writer, segment_name};
+use crate::spool::{Status, StoredMessage};
 
 fn recover(directory: &Path) -> Result<Recovered, SpoolError> {
     super::recover(directory, &mut Directory::open(directory).unwrap())
@@ -52,6 +54,7 @@ fn stored(recipients: usize) -> StoredMessage {
         ],
         held: false,
         bulk: false,
+        hold: None,
     }
 }
 
@@ -62,7 +65,7 @@ fn message(id: u64, recipients: usize, body: Vec<u8>) -> Record {
 fn outcome(id: u64, recipients: Vec<(u32, Status)>) -> Record {
     let outcome = StoredOutcome {
         recipients,
-        held: None,
+        ..StoredOutcome::default()
     };
     outcome_record(MessageId(id), &outcome).unwrap()
 }
@@ -257,12 +260,80 @@ fn outcomes_of_single_recipients_are_kept_across_segments_and_copies() {
     assert!(recovered.damage.is_empty());
 }
 
+fn unscanned(id: u64) -> Record {
+    message_record(MessageId(id), &stored_unscanned(), Body::Octets(b"x"[..].into())).unwrap()
+}
+
+fn stored_unscanned() -> StoredMessage {
+    let hold = Hold {
+        unscanned: Unscanned {
+            fields: 0,
+            evidence: "[]".into(),
+        },
+        standing: Some(Standing::Unscanned { since: 1 }),
+    };
+    StoredMessage {
+        held: true,
+        hold: Some(Box::new(hold)),
+        ..stored(1)
+    }
+}
+
+fn stands(id: u64, held: bool, standing: Option<Standing>) -> Record {
+    let outcome = StoredOutcome {
+        recipients: Vec::new(),
+        held: Some(held),
+        standing,
+    };
+    outcome_record(MessageId(id), &outcome).unwrap()
+}
+
+#[test]
+fn what_is_unscanned_stays_so_until_a_scan_or_the_operator_says_otherwise() {
+    let stands = |held, standing| stands(1, held, standing);
+    let bad = || Standing::Bad {
+        reason: "virus".into(),
+    };
+    let clean = || {
+        let mut stored = stored_unscanned();
+        stored.held = false;
+        stored.hold.as_mut().unwrap().standing = None;
+        message_record(MessageId(1), &stored, Body::Octets(b"fields x"[..].into())).unwrap()
+    };
+    let since = Some(Standing::Unscanned { since: 1 });
+    for (records, held, standing) in [
+        (vec![], true, since.clone()),
+        (vec![outcome(1, Vec::new())], true, since),
+        (
+            vec![stands(true, Some(Standing::Expired))],
+            true,
+            Some(Standing::Expired),
+        ),
+        (vec![stands(true, Some(bad()))], true, Some(bad())),
+        (vec![stands(true, Some(bad())), stands(false, None)], false, None),
+        (vec![clean()], false, None),
+        // A release whose writing was reported as failed, and what was found the next time.
+        (vec![clean(), stands(true, Some(bad()))], true, Some(bad())),
+    ] {
+        let all = std::iter::once(unscanned(1)).chain(records).collect();
+        let (directory, _) = write(all, options());
+        let recovered = recover(directory.path()).unwrap();
+        let found = &recovered.messages[&MessageId(1)].message;
+        assert_eq!(found.held, held);
+        assert_eq!(
+            found.hold.as_ref().and_then(|hold| hold.standing.clone()),
+            standing
+        );
+    }
+}
+
 #[test]
 fn a_hold_counts_until_it_is_released() {
     let change = |held| {
         let outcome = StoredOutcome {
             recipients: Vec::new(),
             held: Some(held),
+            standing: None,
         };
         outcome_record(MessageId(1), &outcome).unwrap()
     };
@@ -450,15 +521,19 @@ fn full_of_news() -> Vec<Record> {
         warned,
         reply: "450 4.2.1 sp\u{e4}ter".into(),
     };
-    let held = StoredOutcome {
-        recipients: Vec::new(),
-        held: Some(true),
+    let bad = Standing::Bad {
+        reason: "Eicar".into(),
     };
     vec![
         message(1, 3, vec![b'x'; 500]),
         outcome(1, vec![(0, Status::Delivered), (1, due(2, true))]),
         message(2, 1, vec![b'x'; 500]),
-        outcome_record(MessageId(2), &held).unwrap(),
+        stands(2, true, None),
+        unscanned(4),
+        unscanned(5),
+        stands(5, true, Some(bad)),
+        unscanned(6),
+        stands(6, false, None),
         message(1, 3, vec![b'x'; 500]),
         message(3, 1, vec![b'x'; 500]),
         outcome(3, vec![(0, Status::Failed)]),
@@ -476,7 +551,11 @@ fn by_their_indexes_the_same_is_found_as_by_their_octets() {
     let segments = list(directory.path()).unwrap().segments.len() as u64;
     assert!(segments > 2);
     let (by_index, indexed) = found(directory.path());
-    assert_eq!((ids_of(&by_index), indexed), (vec![1, 2], segments));
+    assert_eq!((ids_of(&by_index), indexed), (vec![1, 2, 4, 5, 6], segments));
+    let standing = |at: usize| by_index[at].1.message.hold.clone().and_then(|hold| hold.standing);
+    assert_eq!(standing(2), Some(Standing::Unscanned { since: 1 }));
+    assert!(matches!(standing(3), Some(Standing::Bad { .. })));
+    assert_eq!(standing(4), None);
     remove_indexes(directory.path());
     assert_eq!(found(directory.path()), (by_index.clone(), 0));
     // What was missing has been written.

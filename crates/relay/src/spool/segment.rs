@@ -61,14 +61,21 @@ impl Segment {
         }
     }
 
+    /// The checksum of the whole.
     pub(super) fn put_body(&mut self, body: &Body) -> io::Result<u32> {
+        let mut checksum = crc32fast::Hasher::new();
+        self.put_part(body, &mut checksum)?;
+        Ok(checksum.finalize())
+    }
+
+    fn put_part(&mut self, body: &Body, checksum: &mut crc32fast::Hasher) -> io::Result<()> {
         match body {
             Body::Octets(octets) => {
-                self.put(octets)?;
-                Ok(crc32fast::hash(octets))
+                checksum.update(octets);
+                self.put(octets)
             }
+            Body::Parts(parts) => parts.iter().try_for_each(|part| self.put_part(part, checksum)),
             Body::File { file, offset, length } => {
-                let mut checksum = crc32fast::Hasher::new();
                 let mut chunk = vec![0; usize::try_from(*length).unwrap_or(BUFFER).min(BUFFER / 4)];
                 let mut at = 0;
                 while at < *length {
@@ -80,7 +87,7 @@ impl Segment {
                     self.put(&chunk[..take])?;
                     at += take as u64;
                 }
-                Ok(checksum.finalize())
+                Ok(())
             }
         }
     }

@@ -5,14 +5,16 @@
 //!
 //! ```text
 //! message:  provenance (1), flags (1: held, 2: bulk, 4: a user logged in), time of arrival (8), reverse-path, the user,
-//!           number of recipients (4), their addresses, number of statuses (4), statuses
-//! outcome:  0 nothing, 1 released, 2 held from here on (1), number of news (4), for each recipient (4) and status
+//!           number of recipients (4), their addresses, number of statuses (4), statuses, standing
+//! outcome:  0 nothing, 1 released, 2 held from here on (1), number of news (4), for each recipient (4) and status, standing
+//! standing: 0 not in the hold (or no news of it); 1 unscanned: since (8); 2 expired; 3 bad: reason
 //! status:   0 delivered; 1 failed; 2 due, 3 due and warned of: time (8), tries (4), reply
 //! ```
 
 use serde::{Deserialize, Serialize};
 
-use super::{Status, StoredMessage, StoredOutcome};
+use super::hold::{Mark, Standing};
+use super::{Digest, Status, StoredMessage, StoredOutcome};
 use crate::handover::Envelope;
 use crate::queue::provenance::Provenance;
 
@@ -54,7 +56,7 @@ impl From<&Envelope> for Brief {
 }
 
 /// Of a message record.
-pub fn of_message(message: &StoredMessage<Brief>) -> Vec<u8> {
+pub fn of_message(message: &Digest) -> Vec<u8> {
     let brief = &message.envelope;
     let flag = |set, flag| if set { flag } else { 0 };
     let mut octets = vec![
@@ -74,6 +76,8 @@ pub fn of_message(message: &StoredMessage<Brief>) -> Vec<u8> {
     for status in &message.statuses {
         put_status(&mut octets, status);
     }
+    let standing = message.hold.as_ref().and_then(|hold| hold.standing.as_ref());
+    put_standing(&mut octets, standing);
     octets
 }
 
@@ -85,11 +89,12 @@ pub fn of_outcome(outcome: &StoredOutcome) -> Vec<u8> {
         octets.extend_from_slice(&index.to_le_bytes());
         put_status(&mut octets, status);
     }
+    put_standing(&mut octets, outcome.standing.as_ref());
     octets
 }
 
 /// Reads what [`of_message`] has made; `None` where it is not that.
-pub fn message(octets: &[u8]) -> Option<StoredMessage<Brief>> {
+pub fn message(octets: &[u8]) -> Option<Digest> {
     let mut rest = Rest(octets);
     let (provenance, flags) = (provenance(rest.octet()?)?, rest.octet()?);
     let arrived = rest.eight()?;
@@ -105,6 +110,8 @@ pub fn message(octets: &[u8]) -> Option<StoredMessage<Brief>> {
         })
     })?;
     let statuses = rest.list(Rest::status)?;
+    let mut standing = None;
+    rest.standing(&mut standing)?;
     let message = StoredMessage {
         envelope: Brief {
             reverse_path,
@@ -116,6 +123,11 @@ pub fn message(octets: &[u8]) -> Option<StoredMessage<Brief>> {
         statuses,
         held: flags & HELD != 0,
         bulk: flags & BULK != 0,
+        hold: standing.map(|standing| {
+            Box::new(Mark {
+                standing: Some(standing),
+            })
+        }),
     };
     rest.0.is_empty().then_some(message)
 }
@@ -130,7 +142,13 @@ pub fn outcome(octets: &[u8]) -> Option<StoredOutcome> {
         _ => return None,
     };
     let recipients = rest.list(|rest| Some((rest.four()?, rest.status()?)))?;
-    rest.0.is_empty().then_some(StoredOutcome { recipients, held })
+    let mut standing = None;
+    rest.standing(&mut standing)?;
+    rest.0.is_empty().then_some(StoredOutcome {
+        recipients,
+        held,
+        standing,
+    })
 }
 
 fn number_of(provenance: Provenance) -> u8 {
@@ -182,6 +200,21 @@ fn put_status(octets: &mut Vec<u8>, status: &Status) {
     }
 }
 
+fn put_standing(octets: &mut Vec<u8>, standing: Option<&Standing>) {
+    match standing {
+        None => octets.push(0),
+        Some(Standing::Unscanned { since }) => {
+            octets.push(1);
+            octets.extend_from_slice(&since.to_le_bytes());
+        }
+        Some(Standing::Expired) => octets.push(2),
+        Some(Standing::Bad { reason }) => {
+            octets.push(3);
+            put_text(octets, reason);
+        }
+    }
+}
+
 /// What has not been read yet.
 pub(super) struct Rest<'a>(pub(super) &'a [u8]);
 
@@ -217,6 +250,19 @@ impl<'a> Rest<'a> {
             all.push(next(self)?);
         }
         Some(all)
+    }
+
+    fn standing(&mut self, into: &mut Option<Standing>) -> Option<()> {
+        *into = match self.octet()? {
+            0 => None,
+            1 => Some(Standing::Unscanned { since: self.eight()? }),
+            2 => Some(Standing::Expired),
+            3 => Some(Standing::Bad {
+                reason: self.text()?.into(),
+            }),
+            _ => return None,
+        };
+        Some(())
     }
 
     fn status(&mut self) -> Option<Status> {
@@ -255,16 +301,29 @@ mod tests {
         ]
     }
 
+    fn standing() -> impl Strategy<Value = Option<Standing>> {
+        prop_oneof![
+            Just(None),
+            any::<u64>().prop_map(|since| Some(Standing::Unscanned { since })),
+            Just(Some(Standing::Expired)),
+            any::<String>().prop_map(|reason| Some(Standing::Bad {
+                reason: reason.into()
+            })),
+        ]
+    }
+
     proptest! {
         #[test]
         fn a_message_reads_back_and_no_part_of_it_does(
             reverse_path: String, authenticated_user: Option<String>, addresses: Vec<String>, number in 0..5u8,
-            arrived: u64, statuses in proptest::collection::vec(statuses(), 0..4), held: bool, bulk: bool, cut in 0.0..1.0f64,
+            arrived: u64, statuses in proptest::collection::vec(statuses(), 0..4), held: bool, bulk: bool, standing in standing(),
+            cut in 0.0..1.0f64,
         ) {
             let recipients = addresses.into_iter().map(|address| Mailbox { address }).collect();
             let brief = Brief { reverse_path, authenticated_user, recipients };
             let provenance = provenance(number).unwrap();
-            let whole = StoredMessage { envelope: brief, provenance, arrived, statuses, held, bulk };
+            let hold = standing.map(|standing| Box::new(Mark { standing: Some(standing) }));
+            let whole = StoredMessage { envelope: brief, provenance, arrived, statuses, held, bulk, hold };
             let octets = of_message(&whole);
             prop_assert_eq!(message(&octets), Some(whole));
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
@@ -274,9 +333,9 @@ mod tests {
 
         #[test]
         fn an_outcome_reads_back(
-            recipients in proptest::collection::vec((any::<u32>(), statuses()), 0..4), held: Option<bool>,
+            recipients in proptest::collection::vec((any::<u32>(), statuses()), 0..4), held: Option<bool>, standing in standing(),
         ) {
-            let whole = StoredOutcome { recipients, held };
+            let whole = StoredOutcome { recipients, held, standing };
             prop_assert_eq!(outcome(&of_outcome(&whole)), Some(whole));
         }
 

@@ -87,6 +87,8 @@ pub enum Body {
         /// Its length.
         length: u64,
     },
+    /// One behind the other.
+    Parts(Vec<Body>),
 }
 
 impl Body {
@@ -99,6 +101,7 @@ impl Body {
         match self {
             Self::Octets(octets) => octets.len() as u64,
             Self::File { length, .. } => *length,
+            Self::Parts(parts) => parts.iter().map(Self::length).sum(),
         }
     }
 }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use postern_relay::queue::hold::Found;
 use postern_relay::queue::provenance::Provenance;
 use postern_relay::spool::body::Stored;
 use postern_relay::spool::disk::Directory;
 use postern_relay::spool::recovery::{LiveMessage, Recovered, recover};
-use postern_relay::spool::{MessageId, Status, StoredMessage};
+use postern_relay::spool::{Digest, MessageId, Status, StoredMessage};
 
 use crate::log::{Note, Offered, Tried};
 
@@ -28,12 +29,17 @@ struct Known {
     offered: Arc<Offered>,
     acknowledged: bool,
     fates: Vec<Fate>,
+    /// What may have become of it in the hold, and what has, durably.
+    judging: Vec<Found>,
+    judged: Option<Found>,
 }
 
 /// All promises so far.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ledger {
     messages: BTreeMap<MessageId, Known>,
+    /// Messages that were tried before they had been scanned.
+    unscanned: Vec<String>,
 }
 
 /// What one recovery made of the promises.
@@ -80,11 +86,18 @@ impl Ledger {
                     offered: offered.clone(),
                     acknowledged: false,
                     fates: vec![Fate::default(); offered.message.envelope.recipients.len()],
+                    judging: Vec::new(),
+                    judged: None,
                 };
                 self.messages.entry(*id).or_insert(known);
             }
             Note::Acknowledged(id) => self.known(*id).acknowledged = true,
+            Note::Judging(id, found) => self.known(*id).judging.push(found.clone()),
+            Note::Judged(id, found) => self.known(*id).judged = Some(found.clone()),
             Note::Tried(id, results) => {
+                if self.known(*id).is_unscanned() {
+                    self.unscanned.push(format!("{id}: tried unscanned"));
+                }
                 let known = self.known(*id);
                 let told = !known.offered.message.envelope.reverse_path.is_empty();
                 // Whoever is tried again was found as not done: what an earlier attempt brought is gone for good.
@@ -117,7 +130,10 @@ impl Ledger {
 
     /// Recovers the spool in `directory` and compares.
     pub(crate) fn check(&self, directory: &Path) -> Findings {
-        let mut findings = Findings::default();
+        let mut findings = Findings {
+            wrong: self.unscanned.clone(),
+            ..Findings::default()
+        };
         let mut disk = Directory::open(directory).unwrap();
         let recovered = match recover(directory, &mut disk) {
             Ok(recovered) => recovered,
@@ -198,6 +214,53 @@ impl Ledger {
     }
 }
 
+impl Known {
+    fn fields(&self) -> Option<&str> {
+        self.judging.iter().find_map(|found| match found {
+            Found::Clean(fields) => Some(fields.as_str()),
+            Found::Stands(_) => None,
+        })
+    }
+
+    /// It was taken into the hold, and no scan has found it clean.
+    fn is_unscanned(&self) -> bool {
+        self.offered.message.hold.is_some() && self.fields().is_none()
+    }
+
+    /// The same envelope and content; with the header fields of its scan, once there may be any.
+    fn is_found_as(&self, found: &Digest, stored: &StoredMessage, body: &[u8]) -> bool {
+        let offered = &self.offered.message;
+        let same = (&offered.brief().envelope, offered.provenance, offered.arrived)
+            == (&found.envelope, found.provenance, found.arrived)
+            && offered.statuses.len() == found.statuses.len();
+        let as_offered = offered.envelope == stored.envelope && self.offered.body == body;
+        let with_fields = |fields: &str| {
+            let mut envelope = offered.envelope.clone();
+            envelope.size += fields.len() as u64;
+            let at = offered.hold.as_ref().map_or(0, |hold| hold.unscanned.fields);
+            let (front, rest) = self.offered.body.split_at(usize::try_from(at).unwrap());
+            envelope == stored.envelope && [front, fields.as_bytes(), rest].concat() == body
+        };
+        same && (as_offered || self.fields().is_some_and(with_fields))
+    }
+
+    /// What is wrong with how it stands in the hold.
+    fn misplaced(&self, found: &Digest) -> Option<String> {
+        self.offered.message.hold.as_ref()?;
+        let standing = found.hold.as_ref().and_then(|hold| hold.standing.clone());
+        let wrong = match (&standing, &self.judged) {
+            (None, _) if self.is_unscanned() => "released unscanned",
+            (Some(_), _) if !found.held => "not scanned and not held",
+            (Some(_), Some(Found::Clean(_))) => "held again after a durable release",
+            (found, Some(Found::Stands(recorded))) if found.as_ref() != Some(recorded) => {
+                "not in quarantine after a durable verdict"
+            }
+            _ => return None,
+        };
+        Some(format!("{wrong}: {standing:?}, recorded {:?}", self.judged))
+    }
+}
+
 impl Findings {
     fn compare(
         &mut self,
@@ -207,15 +270,13 @@ impl Findings {
         stored: &StoredMessage,
         body: &[u8],
     ) {
-        let (offered, found) = (&known.offered.message, &live.message);
-        let same = (&offered.brief().envelope, offered.provenance, offered.arrived)
-            == (&found.envelope, found.provenance, found.arrived)
-            && offered.envelope == stored.envelope
-            && offered.statuses.len() == found.statuses.len();
-        if !same || known.offered.body != body {
+        let found = &live.message;
+        if !known.is_found_as(found, stored, body) {
             self.altered.push(format!("{id}"));
             return;
         }
+        self.wrong
+            .extend(known.misplaced(found).map(|what| format!("{id}: {what}")));
         for (index, (fate, status)) in known.fates.iter().zip(&found.statuses).enumerate() {
             let at = || {
                 format!(

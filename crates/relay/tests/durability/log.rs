@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use postern_relay::queue::hold::Found;
 use postern_relay::spool::{MessageId, Status, StoredMessage};
 
 /// One operation that has been done. Files have numbers, because names come and go.
@@ -67,6 +68,10 @@ pub(crate) enum Note {
     Tried(MessageId, Vec<(u32, Tried)>),
     /// The recording of outcomes has returned.
     Recorded(MessageId, Vec<(u32, Status)>),
+    /// From here on it may be found that this became of a message in the hold.
+    Judging(MessageId, Found),
+    /// The recording of that has returned.
+    Judged(MessageId, Found),
     /// What still waits in this segment is appended again.
     Carrying(u64),
     /// The process was killed; the kernel keeps what it has.

@@ -54,10 +54,16 @@ fn whatever_a_power_cut_leaves_nothing_acknowledged_is_lost() {
     // A proof that looked at nothing proves nothing.
     if plan.only.is_none() {
         assert!(total.acknowledged > 0 && total.allowed > 0 && total.second > 0 && total.indexed > 0);
-        let counts = [total.kills, total.carried, total.removed, total.refused];
+        let counts = [
+            total.kills,
+            total.carried,
+            total.judged,
+            total.removed,
+            total.refused,
+        ];
         assert!(
             counts.iter().all(|count| *count > 0),
-            "kills, carried, removed, refused: {counts:?}"
+            "kills, carried, judged, removed, refused: {counts:?}"
         );
     }
 }

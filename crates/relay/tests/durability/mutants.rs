@@ -10,7 +10,7 @@ use crate::ledger::{Findings, Ledger};
 use crate::log::{Entry, Log, Note, Op};
 use crate::model::Files;
 use crate::proof::{lay_out, through};
-use crate::workload::{record, record_roll_over, scratch};
+use crate::workload::{record, record_holding, record_roll_over, scratch};
 
 /// Looks at the runs of some seeds until the `wanted` kind of fault is found.
 fn caught(
@@ -217,4 +217,29 @@ fn a_notification_that_shares_its_flush_with_its_outcome_is_caught() {
         intact,
         |found| found.untold.len()
     ));
+}
+
+/// As if what was held had been let go, or brought into quarantine, without a scan.
+fn unjudged(mut log: Log) -> Log {
+    log.entries
+        .retain(|entry| !matches!(entry, Entry::Note(Note::Judging(..) | Note::Judged(..))));
+    log
+}
+
+#[test]
+fn a_message_that_leaves_the_hold_unscanned_is_caught() {
+    let run = |seed| unjudged(record_holding(seed));
+    assert!(caught_in(run, intact, |found| found.wrong.len()));
+}
+
+#[test]
+fn a_verdict_that_is_not_flushed_is_caught() {
+    let drop = |entries: &[Entry], index: usize, op: &Op| {
+        let next = entries[index..]
+            .iter()
+            .find(|entry| matches!(entry, Entry::Note(_)));
+        matches!(op, Op::Flush { .. }) && matches!(next, Some(Entry::Note(Note::Judged(..))))
+    };
+    let run = |seed| without(record_holding(seed), drop);
+    assert!(caught_in(run, intact, |found| found.wrong.len()));
 }

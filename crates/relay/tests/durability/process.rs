@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use fastrand::Rng;
-use postern_relay::config::Config;
+use postern_relay::config::{Config, Hybrid};
 use postern_relay::deliver::{Attempt, Contact};
 use postern_relay::events::{Events, unix_millis};
 use postern_relay::handover::{Envelope, Recipient};
 use postern_relay::queue::bounce::Identity;
 use postern_relay::queue::compaction;
 use postern_relay::queue::damage::Unreadable;
+use postern_relay::queue::hold::{Found, Holding};
 use postern_relay::queue::job::{Finished, Queued, Worker};
 use postern_relay::queue::manager::Command;
 use postern_relay::queue::outward;
@@ -19,9 +20,9 @@ use postern_relay::queue::rebuild::routed;
 use postern_relay::queue::router::Router;
 use postern_relay::queue::schedule::{Job, Reach, Schedule};
 use postern_relay::queue::store::{Store, UnderWay, message_record};
-use postern_relay::spool::summary::Brief;
+use postern_relay::spool::hold::{Hold, Standing, Unscanned};
 use postern_relay::spool::writer::Body;
-use postern_relay::spool::{Location, MessageId, Status, StoredMessage};
+use postern_relay::spool::{Digest, Location, MessageId, Status, StoredMessage};
 use postern_smtp::client::Outcome;
 use postern_smtp::reply::Reply;
 use tokio::runtime::Handle;
@@ -72,6 +73,8 @@ pub(crate) struct Process {
     killed: bool,
     /// As intake does: no segment goes that may hold a message which is under way.
     protects: bool,
+    /// Some of its mail is held for its scan.
+    holds: bool,
 }
 
 /// A message that was handed over, and what keeps its segment until it is in the schedule.
@@ -93,6 +96,7 @@ impl Process {
             },
             events: Events::to("queue", std::io::sink()),
             unreadable: Unreadable::default(),
+            hold: Holding::new(Hybrid::default()),
         };
         let (sender, commands) = mpsc::unbounded_channel();
         Self {
@@ -104,6 +108,7 @@ impl Process {
             rng,
             killed,
             protects: true,
+            holds: false,
         }
     }
 
@@ -113,6 +118,11 @@ impl Process {
             protects: false,
             ..self
         }
+    }
+
+    /// The same with mail that is held for its scan.
+    pub(crate) fn holding(self, holds: bool) -> Self {
+        Self { holds, ..self }
     }
 
     /// Something happens.
@@ -127,7 +137,12 @@ impl Process {
                 self.take(messages).await;
             }
             4..7 => self.deliver().await,
-            7..9 => self.compact().await,
+            7..9 => {
+                if self.holds {
+                    self.scan().await;
+                }
+                self.compact().await;
+            }
             _ => self.roll_over().await,
         }
     }
@@ -186,6 +201,14 @@ impl Process {
         let body: Vec<u8> = std::iter::repeat_with(|| self.rng.u8(b' '..b'~'))
             .take(length)
             .collect();
+        let unscanned = (self.holds && self.rng.u8(..4) == 0).then(|| {
+            let unscanned = Unscanned {
+                fields: 5,
+                evidence: "[]".into(),
+            };
+            let standing = Some(Standing::Unscanned { since: now });
+            Box::new(Hold { unscanned, standing })
+        });
         let message = StoredMessage {
             envelope: envelope(id, recipients, length),
             provenance: Provenance::Inside,
@@ -199,8 +222,9 @@ impl Process {
                 };
                 recipients
             ],
-            held: false,
+            held: unscanned.is_some(),
             bulk: false,
+            hold: unscanned,
         };
         let record = message_record(id, &message, Body::Octets(body.as_slice().into())).unwrap();
         self.offer(id, message.clone(), body);
@@ -225,7 +249,11 @@ impl Process {
             .note(Note::Offered(id, Arc::new(Offered { message, body })));
     }
 
-    pub(crate) fn insert(&mut self, id: MessageId, location: Location, message: StoredMessage<Brief>) {
+    pub(crate) fn insert(&mut self, id: MessageId, location: Location, message: Digest) {
+        if let Some(standing) = message.hold.as_ref().and_then(|hold| hold.standing.clone()) {
+            let (octets, hold) = (location.body_length, &self.worker.hold);
+            hold.place(id, message.provenance, octets, standing);
+        }
         let new = routed(&mut self.schedule, &self.worker.router, location, message);
         self.schedule.insert(id, new);
     }
@@ -343,6 +371,35 @@ impl Process {
             }
             recorder.note(Note::Recorded(id, finished.news.clone()));
             finished
+        }
+    }
+
+    /// What is in the hold is scanned, as [`postern_relay::queue::manager`] has it written: one after the other.
+    async fn scan(&mut self) {
+        for _ in 0..self.rng.usize(..3) {
+            let Some(id) = self.worker.hold.lend(Provenance::Inside, u64::MAX) else {
+                return;
+            };
+            let found = match self.rng.u8(..3) {
+                0 => Found::Stands(Standing::Bad {
+                    reason: "virus".into(),
+                }),
+                _ => Found::Clean("X-Scanned: yes\r\n".into()),
+            };
+            let Ok(entry) = self.schedule.begin_change(id, true) else {
+                continue;
+            };
+            let location = entry.location;
+            self.recorder.note(Note::Judging(id, found.clone()));
+            let written = self.worker.record_judgement(id, location, &found).await;
+            self.schedule.end_change(id, Vec::new(), None);
+            self.worker.hold.give_back(id, true, 0);
+            let Ok(place) = written else { return };
+            self.recorder.note(Note::Judged(id, found.clone()));
+            if let Some(place) = place {
+                self.schedule.let_go(id, place);
+            }
+            self.worker.tell_judgement(id, &found);
         }
     }
 

@@ -9,7 +9,7 @@ use fastrand::Rng;
 use crate::ledger::{Findings, Ledger};
 use crate::log::{Entry, Log, Note, Op};
 use crate::model::{Files, Model};
-use crate::workload::{record, record_on, scratch};
+use crate::workload::{record, record_holding, record_on, scratch};
 
 /// Disks built for each crash point.
 const DISKS: u64 = 3;
@@ -36,6 +36,8 @@ pub(crate) struct Totals {
     pub(crate) refused: u64,
     pub(crate) kills: u64,
     pub(crate) carried: u64,
+    /// Verdicts over messages in the hold.
+    pub(crate) judged: u64,
     pub(crate) removed: u64,
     pub(crate) lost: usize,
     pub(crate) altered: usize,
@@ -87,10 +89,16 @@ impl Totals {
 
 /// Records the run of a seed and looks at its crash points.
 pub(crate) fn examine(plan: &Plan, totals: &mut Totals) {
-    let log = record(plan.seed);
+    // Mail that is held makes other runs of it.
+    let log = if plan.seed.is_multiple_of(2) {
+        record(plan.seed)
+    } else {
+        record_holding(plan.seed)
+    };
     let is_note =
         |wanted: fn(&Note) -> bool| move |entry: &Entry| matches!(entry, Entry::Note(note) if wanted(note));
     totals.kills += log.count(is_note(|note| matches!(note, Note::Killed)));
+    totals.judged += log.count(is_note(|note| matches!(note, Note::Judged(..))));
     totals.carried += log.count(is_note(|note| matches!(note, Note::Carrying(_))));
     totals.removed += log.count(|entry| matches!(entry, Entry::Op(Op::Remove { .. })));
     totals.refused += log.count(is_note(|note| matches!(note, Note::Offered(..))))
@@ -151,7 +159,12 @@ pub(crate) fn through(log: &Log, before: &Ledger, mut at: impl FnMut(u64, &Model
             Entry::Op(op) => model.apply(op),
             Entry::Note(note) => ledger.apply(note),
         }
-        let promise = |note: &Note| matches!(note, Note::Acknowledged(_) | Note::Recorded(..));
+        let promise = |note: &Note| {
+            matches!(
+                note,
+                Note::Acknowledged(_) | Note::Recorded(..) | Note::Judged(..)
+            )
+        };
         if !matches!(entry, Entry::Note(note) if !promise(note)) {
             point += 1;
             at(point, &model, &ledger);

@@ -36,6 +36,15 @@ pub(crate) fn scratch() -> tempfile::TempDir {
 
 /// Three processes one after the other on a new spool; the first two are killed.
 pub(crate) fn record(seed: u64) -> Log {
+    record_of(seed, false)
+}
+
+/// The same with mail that is held for its scan.
+pub(crate) fn record_holding(seed: u64) -> Log {
+    record_of(seed, true)
+}
+
+fn record_of(seed: u64, holds: bool) -> Log {
     let directory = scratch();
     let recorder = Recorder::default();
     let mut rng = Rng::with_seed(seed);
@@ -45,7 +54,12 @@ pub(crate) fn record(seed: u64) -> Log {
             recorder.kill_after(rng.usize(30..120));
         }
         let steps = if last { 16 } else { 40 };
-        live(&recorder, directory.path(), &mut rng, &ledger, steps, !last);
+        let run = Run {
+            steps,
+            killed: !last,
+            holds,
+        };
+        live(&recorder, directory.path(), &mut rng, &ledger, run);
         recorder.revive();
     }
     recorder.take()
@@ -91,11 +105,24 @@ pub(crate) fn record_on(
     rng: &mut Rng,
 ) -> Log {
     let recorder = Recorder::on(base);
-    live(&recorder, directory, rng, ledger, 5, false);
+    let run = Run {
+        steps: 5,
+        killed: false,
+        holds: true,
+    };
+    live(&recorder, directory, rng, ledger, run);
     recorder.take()
 }
 
-fn live(recorder: &Recorder, directory: &Path, rng: &mut Rng, ledger: &Ledger, steps: usize, killed: bool) {
+/// One process of it.
+#[derive(Clone, Copy)]
+struct Run {
+    steps: usize,
+    killed: bool,
+    holds: bool,
+}
+
+fn live(recorder: &Recorder, directory: &Path, rng: &mut Rng, ledger: &Ledger, run: Run) {
     let runtime = runtime();
     // Ids are made of milliseconds, and no process starts as soon after another as here.
     std::thread::sleep(Duration::from_millis(2));
@@ -110,7 +137,7 @@ fn live(recorder: &Recorder, directory: &Path, rng: &mut Rng, ledger: &Ledger, s
         assert!(recorder.dead(), "the spool does not open");
         return recorder.note(Note::Killed);
     };
-    let mut process = Process::new(recorder.clone(), store, rng.fork(), killed);
+    let mut process = Process::new(recorder.clone(), store, rng.fork(), run.killed).holding(run.holds);
     for (id, live) in &recovered.messages {
         // A notification that nobody had learned of when its process was killed.
         if !ledger.knows(*id) && live.message.provenance == Provenance::Own {
@@ -125,7 +152,7 @@ fn live(recorder: &Recorder, directory: &Path, rng: &mut Rng, ledger: &Ledger, s
         if recovered.segments.is_empty() {
             process.roll_over().await;
         }
-        for _ in 0..steps {
+        for _ in 0..run.steps {
             if recorder.dead() {
                 break;
             }

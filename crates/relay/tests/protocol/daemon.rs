@@ -71,6 +71,13 @@ zone = "refusing.example"
 action = "reject"
 "#;
 
+/// The hold of `hybrid`, and that of `hybrid-full` with room for one message.
+const HYBRID: &str = "
+[hybrid]
+deadline = 1
+lifetime = 3600
+max-messages =";
+
 const STRESS: &str = "
 [stress]
 at-percent = 50
@@ -92,7 +99,11 @@ impl Daemon {
         let silent_listener = UnixListener::bind(&silent).expect("a socket");
         crate::logins::serve(&directory.path().join("auth.sock"));
         let file = directory.path().join("relay.toml");
-        let text = configuration(kind, &ports, next_hop, dns.address, &silent.display().to_string());
+        let stub = directory.path().join("stub.sock");
+        crate::scanner::serve(&stub);
+        let sockets = [&silent, &stub].map(|path| path.display().to_string());
+        let sockets = sockets.each_ref().map(String::as_str);
+        let text = configuration(kind, &ports, next_hop, dns.address, sockets);
         std::fs::write(&file, text).expect("the configuration can be written");
         let mut child = Command::new(env!("CARGO_BIN_EXE_postern-relay"))
             .args(["run", "--config"])
@@ -206,14 +217,15 @@ fn free_ports() -> Vec<SocketAddr> {
 
 /// `default`, `strict` (greylist and hourly limit), `limits` (the other hourly limits, and what a history does to them), `narrow`
 /// (two connections an address), `sasl` (AUTH at `inside`), `origin` (SPF, DKIM, ARC, DMARC), `client` (EHLO, reverse DNS, lists in DNS, greylist), `proxied` (127.0.80.0/24 are proxies),
-/// `stress` (which begins with five connections of ten), `hung-spam`, `dead-virus`, `node` (`plain` asks for the
+/// `stress` (which begins with five connections of ten), `hung-spam`, `dead-virus`, `hybrid` (scanners are stubs, and a client waits a second for them), `hybrid-full` (with room for
+/// one message in the hold), `node` (`plain` asks for the
 /// certificate of a node).
 fn configuration(
     kind: &str,
     ports: &BTreeMap<&str, SocketAddr>,
     next_hop: SocketAddr,
     dns: SocketAddr,
-    silent: &str,
+    [silent, stub]: [&str; 2],
 ) -> String {
     // Room for a message that smtpd receives into a memory file.
     let size = if kind == "origin" { 600_000 } else { 100_000 };
@@ -222,14 +234,17 @@ fn configuration(
         "strict" => GREYLIST.to_owned(),
         "client" => format!("{GREYLIST}{CLIENT}"),
         "stress" => STRESS.to_owned(),
+        "hybrid" => format!("{HYBRID} 1000\n"),
+        "hybrid-full" => format!("{HYBRID} 1\n"),
         _ => String::new(),
     };
-    let spam = if kind == "hung-spam" { silent } else { "off" };
-    let virus = if kind == "dead-virus" {
-        "/nonexistent/clamd.sock"
-    } else {
-        "off"
+    let (spam, virus) = match kind {
+        "hung-spam" => (silent, "off"),
+        "dead-virus" => ("off", "/nonexistent/clamd.sock"),
+        "hybrid" | "hybrid-full" => (stub, stub),
+        _ => ("off", "off"),
     };
+    let scan_timeout = if kind.starts_with("hybrid") { 30 } else { 1 };
     let inside_authentication = if kind == "sasl" {
         "authentication = \"sasl\"\nsend-as-any = [\"app@example.org\"]\n[sasl]\nsocket = \"auth.sock\""
     } else {
@@ -279,12 +294,12 @@ relay-for = "local-domains"
 {more}
 [spam]
 socket = "{spam}"
-timeout = 1
+timeout = {scan_timeout}
 mark-score = 5.0
 reject-score = 10.0
 [virus]
 socket = "{virus}"
-timeout = 1
+timeout = {scan_timeout}
 [recipient]
 via = "proxy"
 [proxy]

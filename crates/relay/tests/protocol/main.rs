@@ -9,6 +9,7 @@ mod dns;
 mod logins;
 mod names;
 mod replay;
+mod scanner;
 mod selftest;
 mod sink;
 

@@ -10,6 +10,7 @@ mod dane;
 mod destination;
 mod disk;
 mod drain;
+mod hold;
 mod mta_sts;
 mod names;
 mod notify;

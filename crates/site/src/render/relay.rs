@@ -199,7 +199,7 @@ domains = {domains}
             EncryptedArchives::Refuse => "refuse",
             EncryptedArchives::Accept => "accept",
         },
-        content = policy.content.render(),
+        content = policy.scanning.render() + &policy.content.render(),
         reports = reports(site),
         shared_state = shared_state(site),
         next_hop = mutual_hop("internal", &internal_host, &internal_name),

@@ -296,6 +296,15 @@ pub fn scanner_unavailable(scanner: &str) -> Reply {
     )
 }
 
+/// A scanner does not answer in time, and there is no room to wait for it.
+pub fn hold_full() -> Reply {
+    Reply::new(
+        451,
+        (4, 7, 1),
+        "Not scanned in time, and no room to hold the message until it is; try again later",
+    )
+}
+
 /// The header section of the message is not one.
 pub fn malformed_header() -> Reply {
     Reply::new(

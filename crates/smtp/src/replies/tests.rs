@@ -103,6 +103,7 @@ fn all() -> Vec<Reply> {
         unscannable("Heuristics.Encrypted.Zip"),
         spam(12.34, 10.0),
         scanner_unavailable("virus scanner"),
+        hold_full(),
         malformed_header(),
         envelope_too_large(),
         queue_unavailable(),

@@ -8,6 +8,7 @@ use postern_control::QueueStatus;
 use super::Manager;
 use crate::events::unix_millis;
 use crate::queue::schedule::Entry;
+use crate::spool::hold::Standing;
 use crate::spool::{Location, MessageId, Status};
 
 /// The oldest messages.
@@ -26,6 +27,8 @@ pub struct Listed {
     pub location: Location,
     /// Whether it is held.
     pub held: bool,
+    /// How it stands in the hold, where it is there.
+    pub standing: Option<Standing>,
     /// How its recipients stand, and by which next hop they go, in the envelope's order.
     pub recipients: Vec<(Status, Arc<str>)>,
 }
@@ -78,6 +81,7 @@ impl Manager {
             id,
             location: entry.location,
             held: entry.held,
+            standing: self.worker.hold.standing(id),
             recipients: entry
                 .recipients()
                 .iter()

@@ -13,6 +13,7 @@ use super::*;
 use crate::deliver::{Attempt, Contact};
 use crate::events::Events;
 use crate::spool::Status;
+use crate::spool::hold::Standing;
 
 fn manager(bench: &Bench) -> (Manager, mpsc::UnboundedSender<Command>) {
     let schedule = Manager::empty_schedule(&bench.worker.queue);
@@ -191,6 +192,31 @@ async fn a_message_that_cannot_be_read_does_not_keep_its_segment() {
     let aside = std::fs::read_dir(bench.directory.path()).unwrap();
     let aside = aside.filter(|entry| entry.as_ref().unwrap().path().extension() == Some("damaged".as_ref()));
     assert_eq!((bench.worker.store.oldest(2), aside.count()), (None, 1));
+}
+
+/// Whoever hears that a message was damaged hears that it was there.
+#[tokio::test]
+async fn of_what_is_in_quarantine_nobody_hears_even_where_it_is_lost() {
+    let bench = Bench::new(silent(), &[0]);
+    let (mut manager, id) = mostly_dead(&bench).await;
+    bench.damage("Subject: first");
+    let bad = Standing::Bad {
+        reason: "virus: x".into(),
+    };
+    bench.worker.hold.place(id, Provenance::Public, 1, bad);
+    assert!(manager.schedule.begin_change(id, true).is_ok());
+    manager.schedule.end_change(id, Vec::new(), Some(true));
+    for _ in 0..2 {
+        let carried = step(&bench, &mut manager).await;
+        manager.command(carried);
+    }
+    let Command::GivenUp(changed) = step(&bench, &mut manager).await else {
+        panic!("it is not given up")
+    };
+    assert_eq!(changed.news, [(0, Status::Failed)]);
+    assert!(changed.queued.is_none(), "its sender is told");
+    manager.command(Command::GivenUp(changed));
+    assert!(manager.schedule.entry(id).is_none() && bench.worker.hold.standing(id).is_none());
 }
 
 #[tokio::test]

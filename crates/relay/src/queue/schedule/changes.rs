@@ -34,6 +34,14 @@ impl Schedule {
         done
     }
 
+    /// It is at a new place and not held any more.
+    pub fn let_go(&mut self, id: MessageId, location: Location) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.held = false;
+        }
+        self.carried(id, Some(location));
+    }
+
     /// What waits for a later time is due now, and its destinations are probed now. Not recorded: after a restart the old
     /// times count.
     pub fn retry(&mut self, id: MessageId, now: u64) {
