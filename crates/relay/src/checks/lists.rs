@@ -198,11 +198,11 @@ impl Lists {
 }
 
 impl List {
-    /// Where mail would be refused, the list must keep the other half of its promise at this moment too: between two trials it
-    /// may have begun to list everybody.
+    /// The list must keep the other half of its promise at this moment too: between two trials it may have begun to list
+    /// everybody.
     async fn look(&self, dns: &Dns, peer: IpAddr) -> Answer {
         let answer = self.ask(dns, peer).await;
-        if self.config.action != ListAction::Reject || !matches!(answer, Answer::Yes(_)) {
+        if !matches!(answer, Answer::Yes(_)) {
             return answer;
         }
         let unlisted = if peer.is_ipv4() { UNLISTED } else { UNLISTED6 };

@@ -17,6 +17,7 @@ use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use super::dns::{Dns, a_labels};
 use super::observed::Fault;
 use crate::events::{Events, unix_millis};
+pub use fetch::FetchError;
 use fetch::Fetcher;
 use policy::Policy;
 use store::{Kept, Store};
@@ -106,7 +107,7 @@ impl MtaSts {
                 self.events.warn(format!(
                     "the MTA-STS policy of {domain} cannot be fetched: {error}"
                 ));
-                let fault = Fault::new(error.result_type(), &error);
+                let fault = Fault::new(error.result_type(), error.told());
                 (kept.map(|kept| kept.policy), Some(fault))
             }
         }

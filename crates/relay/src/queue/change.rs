@@ -157,6 +157,7 @@ impl Worker {
             reason: order.reason.as_deref().map(Into::into),
         };
         self.events.emit(None, Some(&order.id.to_string()), kind);
+        self.events.write_out();
     }
 }
 

@@ -22,6 +22,9 @@ use crate::spool::{Location, MessageId, Status};
 /// Messages carried over at a time.
 const BATCH: usize = 64;
 
+/// Segments removed at a time: each costs a flush, and the manager does nothing else meanwhile.
+const REMOVALS: usize = 8;
+
 /// One step: removes what can go, or begins to carry messages over, and says how many. `settled` is what
 /// [`Store::settled_below`] said before the schedule learned of all messages that it has been told of.
 pub fn step(
@@ -30,9 +33,13 @@ pub fn step(
     manager: &UnboundedSender<Command>,
     settled: u64,
 ) -> usize {
-    let mut begun = 0;
+    let (mut begun, mut removals) = (0, 0);
     while let Some(oldest) = worker.store.oldest(settled) {
         if !schedule.needs(oldest) {
+            removals += 1;
+            if removals > REMOVALS {
+                break;
+            }
             match worker.store.remove(oldest) {
                 Ok(removed) => tell(worker, removed),
                 Err(error) => {

@@ -289,15 +289,17 @@ impl Entry {
         times.min()
     }
 
-    /// Recipients at a destination that are due, with their tries so far.
+    /// Recipients at a destination that are due, with their tries so far; those with the fewest first.
     pub(super) fn due(&self, to: DestinationId, now: u64) -> Vec<(u32, u32)> {
-        (0..)
+        let mut due: Vec<(u32, u32)> = (0..)
             .zip(&*self.recipients)
             .filter_map(|(index, (other, status))| match status {
                 Status::Due { at, attempts, .. } if *other == to && *at <= now => Some((index, *attempts)),
                 _ => None,
             })
-            .collect()
+            .collect();
+        due.sort_by_key(|(_, attempts)| *attempts);
+        due
     }
 }
 

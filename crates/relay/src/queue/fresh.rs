@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 use crate::spool::body::Stored;
 use crate::spool::{Location, StoredMessage};
 
-/// Octets of messages, and what each counts besides.
+/// Octets of messages, and what each counts besides, for its envelope.
 const ROOM: usize = 4 << 20;
-const EACH: usize = 1024;
+const EACH: usize = 4096;
+/// Octets of an envelope at most, as it is written.
+const ENVELOPE: u32 = 8 << 10;
 /// What waits longer makes room for others: its destination is closed, or it is held.
 const MOMENT: Duration = Duration::from_secs(10);
 
@@ -36,7 +38,7 @@ impl Fresh {
             self.order.pop_front();
             self.forget(place);
         }
-        if self.octets + size <= ROOM {
+        if self.octets + size <= ROOM && location.meta_length <= ENVELOPE {
             let place = (location.segment, location.offset);
             self.octets += size;
             self.order.push_back((now, place));

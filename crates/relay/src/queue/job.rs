@@ -267,9 +267,11 @@ impl Worker {
     ) -> Finished {
         let now = unix_millis(SystemTime::now());
         let unreachable = attempt.is_unreachable();
-        // What was one too many goes at once in a transaction of its own, as long as each transaction settles something.
+        // What was one too many goes at once in a transaction of its own, as long as each transaction settles something. Where
+        // others were asked, it counts no try: with fewer tries it comes before them the next time.
         let settled = |outcome: &Outcome| !matches!(outcome, Outcome::Transient(_));
         let in_turn = attempt.outcomes.iter().any(settled);
+        let some_asked = !attempt.outcomes.iter().all(Outcome::is_one_too_many);
         let mut news = Vec::new();
         let mut reported = Vec::new();
         for ((index, attempts), outcome) in job.recipients.iter().zip(&attempt.outcomes) {
@@ -279,9 +281,10 @@ impl Worker {
             let (status, expired) = match outcome {
                 Outcome::Delivered(_) => (Status::Delivered, false),
                 Outcome::Permanent(_) => (Status::Failed, false),
-                Outcome::Transient(reply) if in_turn && outcome.is_one_too_many() => {
+                Outcome::Transient(reply) if some_asked && outcome.is_one_too_many() => {
+                    let wait = if in_turn { 0 } else { self.queue.wait(*attempts) };
                     let status = Status::Due {
-                        at: now,
+                        at: now + wait,
                         attempts: *attempts,
                         reply: reply.to_string().into(),
                         warned: false,

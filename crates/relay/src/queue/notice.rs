@@ -259,6 +259,7 @@ impl Worker {
             self.events
                 .emit(Some(&envelope.trace), Some(&id.to_string()), kind);
         }
+        self.events.write_out();
         Ok(queued)
     }
 }

@@ -99,6 +99,7 @@ impl Worker {
             r#for: notification.message.envelope.recipients[0].address.clone(),
         };
         self.events.emit(Some(trace), Some(&of.to_string()), kind);
+        self.events.write_out();
         Ok(Some(Queued {
             id: notification.id,
             location,

@@ -204,9 +204,16 @@ impl Store {
             })
     }
 
-    /// Something in this segment cannot be read: it is not to be deleted.
+    /// Something in this segment cannot be read: it is not to be deleted, and the next start is to look at it. Blocks.
     pub fn mark_damaged(&self, segment: u64) {
-        lock(&self.segments).damaged.insert(segment);
+        let file = {
+            let mut segments = lock(&self.segments);
+            let known = !segments.damaged.insert(segment);
+            segments.files.get(&segment).filter(|_| !known).cloned()
+        };
+        if let Some(file) = file {
+            index::forget_entries(&mut **lock(&self.disk), &file.path);
+        }
     }
 
     /// Waits until nothing can be appended any more, which happens only by a fault of the writer.

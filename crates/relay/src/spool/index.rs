@@ -104,6 +104,22 @@ impl Index {
     }
 }
 
+/// Leaves of a segment's index only what says how much of it had been flushed, so that the next start reads the segment. Where
+/// that cannot be written, the next start believes the index, and the damage is found again when the message is read.
+pub fn forget_entries(disk: &mut dyn Disk, segment: &Path) {
+    let index = beside(segment);
+    let Ok(octets) = std::fs::read(&index) else {
+        return;
+    };
+    let name = index.file_name().unwrap_or_default().to_string_lossy();
+    if let Some(prefix) = octets.get(..PREFIX)
+        && disk.remove(&name).is_ok()
+        && let Ok(mut file) = disk.create(&name)
+    {
+        let _ = file.append(prefix);
+    }
+}
+
 /// An index that was found.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Sealed {

@@ -10,6 +10,7 @@ use crate::queue::store::{message_record, outcome_record};
 use crate::spool::body::Stored;
 use crate::spool::disk::Directory;
 use crate::spool::hold::{Hold, Standing, Unscanned};
+use crate::spool::index::forget_entries;
 use crate::spool::summary::Brief;
 use crate::spool::writer::{Body, Options, Record, Writer, segment_name};
 use crate::spool::{Status, StoredMessage};
@@ -641,5 +642,32 @@ fn a_copy_that_only_an_index_knows_does_not_overrule_what_can_be_read() {
         flip(&only_segment(directory.path()), body(&places[damaged]));
         let (found, indexed) = found(directory.path());
         assert_eq!((found[0].1.location, indexed), (places[good], 1));
+    }
+}
+
+#[test]
+fn damage_that_was_found_is_looked_for_at_the_next_start() {
+    let (directory, places) = write_indexed(
+        vec![message(1, 1, vec![b'x'; 50]), message(2, 1, vec![b'y'; 50])],
+        options(),
+    );
+    let path = only_segment(directory.path());
+    let mut octets = std::fs::read(&path).unwrap();
+    let last = octets.iter().rposition(|octet| *octet == b'y').unwrap();
+    octets[last] = b'z';
+    std::fs::write(&path, octets).unwrap();
+    assert_eq!(found(directory.path()).1, 1);
+    forget_entries(&mut Directory::open(directory.path()).unwrap(), &path);
+    for _ in 0..2 {
+        let recovered = recover(directory.path()).unwrap();
+        let damage: Vec<_> = recovered
+            .damage
+            .iter()
+            .map(|(_, one)| (one.offset, one.tail))
+            .collect();
+        // At the end of the segment, and no write that was interrupted.
+        assert_eq!((recovered.indexed, damage), (0, vec![(places[1].offset, false)]));
+        assert!(recovered.keep.contains(&places[1].segment));
+        assert!(recovered.unreadable.contains_key(&MessageId(2)));
     }
 }

@@ -258,8 +258,9 @@ async fn what_the_sender_asked_of_notifications_goes_on_through_postfix() {
     queue.stop();
 }
 
-/// A host that offers CHUNKING, does not know BDAT, and takes whatever follows for commands. It keeps the lines.
-fn liar() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+/// A stand-in for a host that offers `keyword`, refuses `refused` for now, does not know BDAT, and takes whatever follows for
+/// commands. It keeps the lines.
+fn stand_in(keyword: &'static str, refused: &'static str) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let lines = Arc::new(Mutex::new(Vec::new()));
@@ -272,17 +273,18 @@ fn liar() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
             let mut in_data = false;
             while let Some(Ok(line)) = read.next() {
                 kept.lock().unwrap().push(line.clone());
-                let reply: &[u8] = match line.get(..4).unwrap_or(&line) {
+                let reply = match line.get(..4).unwrap_or(&line) {
                     _ if in_data && line != "." => continue,
-                    "EHLO" => b"250-liar\r\n250-PIPELINING\r\n250 CHUNKING\r\n",
-                    "DATA" => b"354 go on\r\n",
-                    "MAIL" | "RCPT" | "." | "RSET" => b"250 ok\r\n",
-                    "QUIT" => b"221 bye\r\n",
-                    _ => b"500 5.5.1 what\r\n",
+                    "EHLO" => format!("250-mx\r\n250-PIPELINING\r\n250 {keyword}\r\n"),
+                    "DATA" => "354 go on\r\n".to_owned(),
+                    "RCPT" if line.contains(refused) => "450 4.2.1 later\r\n".to_owned(),
+                    "MAIL" | "RCPT" | "." | "RSET" => "250 ok\r\n".to_owned(),
+                    "QUIT" => "221 bye\r\n".to_owned(),
+                    _ => "500 5.5.1 what\r\n".to_owned(),
                 };
                 in_data = line == "DATA";
                 // Each reply apart, as a host without PIPELINING in its heart writes them.
-                if write.write_all(reply).is_err() {
+                if write.write_all(reply.as_bytes()).is_err() {
                     break;
                 }
             }
@@ -294,7 +296,7 @@ fn liar() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
 #[tokio::test]
 async fn a_host_that_lies_about_chunking_gets_the_mail_by_data_and_no_content_as_commands() {
     let directory = tempfile::tempdir().unwrap();
-    let (address, lines) = liar();
+    let (address, lines) = stand_in("CHUNKING", "nobody@");
     let mut queue = Queue::start(directory.path(), &to(address));
     for user in ["one@far.example", "two@far.example"] {
         let outcomes = send(&mut queue, &from_us(&[user], LOOKALIKE), LOOKALIKE).await;
@@ -314,6 +316,46 @@ async fn a_host_that_lies_about_chunking_gets_the_mail_by_data_and_no_content_as
     assert!(
         commands.iter().all(|line| !line.contains("evil")),
         "{commands:#?}"
+    );
+}
+
+#[tokio::test]
+async fn a_recipient_who_is_refused_for_now_keeps_no_other_from_a_host_that_takes_one_at_a_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let (address, _) = stand_in("LIMITS RCPTMAX=1", "full@far.example");
+    let queue = Queue::start(directory.path(), &to(address));
+    let users = ["full@far.example", "one@far.example", "two@far.example"];
+    hand_over(&queue.client("inside"), &from_us(&users, PLAIN), PLAIN)
+        .await
+        .unwrap();
+    let until = std::time::Instant::now() + std::time::Duration::from_mins(1);
+    let outcomes = loop {
+        let mut outcomes: Vec<String> = queue
+            .events()
+            .into_iter()
+            .filter_map(|kind| match kind {
+                EventKind::Delivered { recipient, .. } => Some(format!("delivered {recipient}")),
+                EventKind::Bounced { recipient, reply } => {
+                    Some(format!("bounced {recipient} {}", &reply[..9]))
+                }
+                _ => None,
+            })
+            .collect();
+        if outcomes.len() == users.len() {
+            outcomes.sort();
+            break outcomes;
+        }
+        assert!(std::time::Instant::now() < until, "{outcomes:#?}");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    };
+    queue.stop();
+    assert_eq!(
+        outcomes,
+        [
+            "bounced full@far.example 450 4.2.1",
+            "delivered one@far.example",
+            "delivered two@far.example"
+        ]
     );
 }
 

@@ -228,7 +228,8 @@ impl Transaction {
             Expect::Mail if reply.is_positive() => self.mail_accepted = true,
             Expect::Mail => {
                 self.lines.clear();
-                self.decide_all(&Outcome::from(reply.clone()));
+                // Those for whom there was no room in this transaction, too: it is about the sender.
+                self.outcomes.fill(Some(Outcome::from(reply.clone())));
                 if self.content == Content::Due {
                     self.content = Content::Over;
                 }
@@ -329,12 +330,6 @@ impl Transaction {
 
     fn decide_accepted(&mut self, outcome: &Outcome) {
         for at in self.accepted.clone() {
-            self.decide(at, outcome.clone());
-        }
-    }
-
-    fn decide_all(&mut self, outcome: &Outcome) {
-        for at in 0..self.outcomes.len() {
             self.decide(at, outcome.clone());
         }
     }

@@ -70,6 +70,16 @@ pub enum FetchError {
 }
 
 impl FetchError {
+    /// What a stranger may read of it in a report: nothing of what stands at an address that his own DNS names.
+    pub fn told(&self) -> String {
+        match self {
+            Self::Connection(..) => {
+                "no connection to the policy's host, or its certificate is not right".into()
+            }
+            _ => self.to_string(),
+        }
+    }
+
     /// What a TLS report calls it (RFC 8460 4.3.2.2).
     pub fn result_type(&self) -> ResultType {
         match self {

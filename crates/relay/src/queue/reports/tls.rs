@@ -4,18 +4,20 @@
 //! and by HTTPS, to the `rua=` of the record at `_smtp._tls.DOMAIN` (section 3). The mail says `TLS-Required: No` (RFC 8689), so that
 //! it leaves whatever is wrong with the domain's TLS, is not counted itself, and is carried so by others, too.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use hickory_resolver::proto::rr::Name;
 use mail_auth::report::tlsrpt::{DateRange, FailureDetails, Policy, Summary, TlsReport};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
 
 use super::desk::{Desk, is_mailbox};
 use super::kept::{self, Due, Kept, Period};
 use super::message::{self, Form};
 use super::{ADDRESSES, Failure, Kind, now};
 use crate::deliver::dns::Dns;
+use crate::deliver::mta_sts::FetchError;
 use crate::events::trace_id;
 use crate::reports::tls::Seen;
 
@@ -25,6 +27,10 @@ const POLICIES: usize = 16;
 const FAILURES: usize = 100;
 /// Octets of all that is collected in one period.
 const OCTETS: u64 = 8 << 20;
+/// For all web servers of one domain: other domains wait meanwhile.
+const POSTS: Duration = Duration::from_mins(1);
+/// Octets of a URL that is posted to.
+const LONGEST_URL: usize = 2048;
 /// Media type of a packed report (section 6.4).
 const MEDIA_TYPE: &str = "application/tlsrpt+gzip";
 
@@ -150,25 +156,29 @@ impl Kind for Tls {
         let id = format!("{}.{}", due.begin, trace_id());
         let never = |error: std::io::Error| Failure::Never(error.to_string());
         let packed = message::packed(json(desk, due, &id).as_bytes()).map_err(never)?;
-        let mut sent = !addresses.is_empty();
-        if sent {
+        let (mut sent, mut failed) = (false, None);
+        if !addresses.is_empty() {
             let octets = mail(desk, due, &id, &addresses, &packed);
-            desk.queue(Self::NAME, domain, addresses, octets).await?;
+            match desk.queue(Self::NAME, domain, addresses.clone(), octets).await {
+                Ok(()) => sent = true,
+                Err(failure) => failed = Some((addresses, failure)),
+            }
         }
-        let mut failed = None;
+        let until = Instant::now() + POSTS;
         for url in urls {
-            match post(desk, &url, &packed).await {
+            let posted = timeout_at(until, post(desk, &url, &packed)).await;
+            match posted.unwrap_or_else(|_| Err(Failure::Later("its servers take too long".into()))) {
                 Ok(()) => {
                     desk.tell(Self::NAME, domain, vec![url], None);
                     sent = true;
                 }
-                Err(failure) => failed = Some((url, failure)),
+                Err(failure) => failed = Some((vec![url], failure)),
             }
         }
         match failed {
             // Somebody has it: another try would make a second one for him.
-            Some((url, Failure::Later(reason) | Failure::Never(reason))) if sent => {
-                desk.tell(Self::NAME, domain, vec![url], Some(reason));
+            Some((to, Failure::Later(reason) | Failure::Never(reason))) if sent => {
+                desk.tell(Self::NAME, domain, to, Some(reason));
                 Ok(())
             }
             Some((_, failure)) => Err(failure),
@@ -239,7 +249,7 @@ fn receivers_among(texts: &[Vec<u8>]) -> Option<Receivers> {
         };
         let (kind, told) = match scheme.to_ascii_lowercase().as_str() {
             "mailto" if is_mailbox(rest) => (&mut found.addresses, rest),
-            "https" => (&mut found.urls, uri.trim()),
+            "https" if uri.len() <= LONGEST_URL => (&mut found.urls, uri.trim()),
             _ => continue,
         };
         if !kind.iter().any(|other| other == told) {
@@ -255,7 +265,10 @@ async fn post(desk: &Desk, url: &str, packed: &[u8]) -> Result<(), Failure> {
         return Err(Failure::Never("nothing is sent by HTTPS from here".into()));
     };
     let posted = mta_sts.fetcher().post(desk.dns, url, MEDIA_TYPE, packed).await;
-    posted.map_err(|error| Failure::Later(error.to_string()))
+    posted.map_err(|error| match error {
+        FetchError::Url(_) | FetchError::Name(_) => Failure::Never(error.to_string()),
+        _ => Failure::Later(error.to_string()),
+    })
 }
 
 /// Section 4.4. What is not known is left out.

@@ -238,6 +238,18 @@ fn recipients_beyond_the_servers_limit_are_left_for_the_next_transaction() {
 }
 
 #[test]
+fn a_refused_sender_is_refused_for_those_of_the_next_transaction_too() {
+    let mut peer = Peer::ready(
+        Dialect::Smtp,
+        "250-mx\r\n250-PIPELINING\r\n250 LIMITS RCPTMAX=1\r\n",
+    );
+    peer.session.deliver(envelope(&["a@d", "b@d"]));
+    peer.says("");
+    let steps = peer.says("550 5.7.1 not you\r\n503 no\r\n503 no\r\n");
+    assert_eq!(steps[0], "permanent 550, permanent 550");
+}
+
+#[test]
 fn what_is_one_too_many() {
     let is = |line: &str| {
         let mut peer = flight();
