@@ -31,9 +31,11 @@ def status(pid, field):
 
 def idle(run):
     count = min(CONNECTIONS, run.count(CONNECTIONS))
+    # More than are opened: from 80 % of its capacity on a stranger may have fewer of them.
+    capacity = count * 4 // 3
     # For us and, inherited, for the relay: its unit raises it likewise.
-    resource.setrlimit(resource.RLIMIT_NOFILE, (count + 1000, max(count + 1000, resource.getrlimit(resource.RLIMIT_NOFILE)[1])))
-    with Postern(run.directory("idle"), run.relay, run.sink.port, run.domain, connections=count + 100) as postern:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (capacity + 1000, max(capacity + 1000, resource.getrlimit(resource.RLIMIT_NOFILE)[1])))
+    with Postern(run.directory("idle"), run.relay, run.sink.port, run.domain, connections=capacity) as postern:
         processes = postern.processes()
         print("at rest   " + ", ".join(f"{name} {status(pid, 'VmRSS'):.1f} MiB" for name, pid in processes.items()))
         largest = max(status(pid, "VmRSS") for pid in processes.values())

@@ -1,8 +1,9 @@
 """What a queue full of waiting mail costs: its start, its memory, and the mail that comes meanwhile.
 
 Writes a spool of messages that are due in twelve hours, starts the relay on it three times (without indexes of the
-segments, as after an update; after a stop; after SIGKILL), and at the second time sends some mail through it to a sink. The
-same mail goes through an empty queue first. Time and memory are the relay's own figures and the kernel's.
+segments, as after a loss of all of them; with indexes, after a stop; after SIGKILL), and at the second time sends some mail
+through it to a sink. The same mail goes through an empty queue first. Time and memory are the relay's own figures and the
+kernel's.
 """
 
 import contextlib
@@ -29,33 +30,45 @@ BODY = b"Subject: waits\r\n\r\n" + (b"x" * 98 + b"\r\n") * 10
 
 
 def record(salt, number, now, newsletter):
-    """A message record as crates/relay/src/spool/record.rs has it: due in twelve hours, or a newsletter that is due."""
-    at = now if newsletter else now + 12 * 3600 * 1000
-    waits = {"due": {"at": at, "attempts": 1, "reply": "451 4.4.1 cannot connect"}}
-    envelope = {"trace": f"{number:016x}", "reverse_path": f"sender{number}@example.net", "peer": "192.0.2.1",
-                "recipients": [{"address": f"user{number}@{DOMAIN}"}], "helo": "client.example",
+    """A message, due in twelve hours, or a newsletter that is due: its record as crates/relay/src/spool/record.rs has it, and
+    its entry in the index as spool/index.rs and summary.rs have that."""
+    at, reply = now if newsletter else now + 12 * 3600 * 1000, "451 4.4.1 cannot connect"
+    waits = {"due": {"at": at, "attempts": 1, "reply": reply}}
+    sender, recipient, message = f"sender{number}@example.net", f"user{number}@{DOMAIN}", now * 1000 - 10_000_000 + number
+    envelope = {"trace": f"{number:016x}", "reverse_path": sender, "peer": "192.0.2.1",
+                "recipients": [{"address": recipient}], "helo": "client.example",
                 "return_path_proven": True, "size": len(BODY)}
     meta = json.dumps({"envelope": envelope, "provenance": "public", "arrived": now, "statuses": [waits],
                        "bulk": newsletter}).encode()
-    header = struct.pack("<QBxxxIQQ", salt, 1, len(meta), len(BODY), now * 1000 - 10_000_000 + number)
+    header = struct.pack("<QBxxxIQQ", salt, 1, len(meta), len(BODY), message)
     header += struct.pack("<I", zlib.crc32(header))
-    return header + meta + BODY + struct.pack("<II", zlib.crc32(meta), zlib.crc32(BODY))
+    summary = (struct.pack("<BBQ", 0, 2 * newsletter, now) + text(sender) + struct.pack("<I", 1) + text(recipient)
+               + struct.pack("<IBQI", 1, 2, at, 1) + text(reply))
+    entry = struct.pack("<BQIQI", 1, message, len(meta), len(BODY), len(summary)) + summary
+    return header + meta + BODY + struct.pack("<II", zlib.crc32(meta), zlib.crc32(BODY)), entry
+
+
+def text(value):
+    return struct.pack("<I", len(value)) + value.encode()
 
 
 def fill(spool, messages, newsletter=False):
-    """Writes the segments; returns their octets."""
+    """Writes the segments; returns their indexes, by path."""
     spool.mkdir(parents=True)
-    now, segment, size, total, out = int(time.time() * 1000), 0, SEGMENT, 0, None
-    for number in range(messages):
-        if size >= SEGMENT:
-            segment, salt, size = segment + 1, int.from_bytes(os.urandom(8)), 0
-            out = open(spool / f"{segment:016x}-{salt:016x}.segment", "wb")
-        octets = record(salt, number, now, newsletter)
-        out.write(octets)
-        size, total = size + len(octets), total + len(octets)
-    if out:
-        out.close()
-    return total
+    now, number, indexes = int(time.time() * 1000), 0, {}
+    while number < messages:
+        segment, salt, entries = len(indexes) + 1, int.from_bytes(os.urandom(8)), bytearray()
+        path = spool / f"{segment:016x}-{salt:016x}.segment"
+        with open(path, "wb") as out:
+            while number < messages and out.tell() < SEGMENT:
+                octets, entry = record(salt, number, now, newsletter)
+                out.write(octets)
+                entries += entry
+                number += 1
+            prefix = b"PSTNIDX1" + struct.pack("<QQQ", salt, out.tell(), len(entries))
+        prefix += struct.pack("<I", zlib.crc32(prefix))
+        indexes[path.with_suffix(".index")] = prefix + entries + struct.pack("<I", zlib.crc32(entries))
+    return indexes
 
 
 @contextlib.contextmanager
@@ -91,20 +104,24 @@ def ask(directory, request):
     return json.loads(reply), (time.perf_counter() - start) * 1000
 
 
-def recovery(log, waiting):
-    """Seconds that the relay took to read its spool."""
+def recovery(log, waiting, indexes):
+    """Seconds that the relay took to read its spool, by so many indexes at least."""
     recovered = re.search(r'event (\{.*"spool-recovered".*\})', log.read_text(errors="replace"))
     started = json.loads(recovered[1])
     if started["messages"] != waiting:
         raise SystemExit(f"bench: {started['messages']} messages were recovered, {waiting} were written")
+    if started["indexed"] < indexes:
+        raise SystemExit(f"bench: {started['indexed']} indexes were believed, {indexes} were written")
     return started["millis"] / 1000
 
 
-def measure(directory, relay, sink, waiting):
+def measure(directory, relay, sink, waiting, indexes):
     with running(directory, relay, sink.port) as (_, log, _):
-        whole = recovery(log, waiting)
+        whole = recovery(log, waiting, 0)
+    for path, octets in indexes.items():
+        path.write_bytes(octets)
     with running(directory, relay, sink.port) as (port, log, queue):
-        stopped = recovery(log, waiting)
+        stopped = recovery(log, waiting, len(indexes))
         status = ask(directory, "status")[1]
         listing = ask(directory, "queue-list")[1]
         send(port, sink, 1, 4096, 50, DOMAIN)
@@ -115,7 +132,7 @@ def measure(directory, relay, sink, waiting):
         memory = re.search(r"VmHWM:\s+(\d+)", pathlib.Path(f"/proc/{queue}/status").read_text())
         os.kill(int(queue), signal.SIGKILL)
     with running(directory, relay, sink.port) as (_, log, _):
-        killed = recovery(log, waiting)
+        killed = recovery(log, waiting, len(indexes))
     print(f"{waiting:>9} {whole:>8.1f} s {stopped:>8.1f} s {killed:>8.1f} s {int(memory[1]) / 1024:>8.0f} MiB "
           f"{status:>8.1f} ms {listing:>8.1f} ms {one[1]:>8.0f}/s {ten[1]:>8.0f}/s", flush=True)
 
@@ -129,7 +146,7 @@ def line(run):
           f"{'1 session':>10} {'10':>10}")
     for waiting in (0, run.count(MESSAGES)):
         directory = base / str(waiting)
-        fill(directory / "state" / "spool", waiting)
-        measure(directory, relay, run.sink, waiting)
+        indexes = fill(directory / "state" / "spool", waiting)
+        measure(directory, relay, run.sink, waiting, indexes)
         # 1.6 GB that nothing after this line needs.
         shutil.rmtree(directory)

@@ -408,13 +408,6 @@ async fn drain(
     events: &Events,
 ) {
     service::stopping();
-    events.emit(
-        None,
-        None,
-        EventKind::Stopping {
-            reason: "asked to".into(),
-        },
-    );
     let taken = tokio::time::timeout(LAST_INTAKE, async {
         while intakes.join_next().await.is_some() {}
     });
@@ -424,6 +417,14 @@ async fn drain(
     listeners.shutdown().await;
     let (done, drained) = oneshot::channel();
     let _ = manager.send(Command::Drain(done));
+    // Whoever reads this finds that nothing new is begun.
+    events.emit(
+        None,
+        None,
+        EventKind::Stopping {
+            reason: "asked to".into(),
+        },
+    );
     if let Ok(left @ 1..) = drained.await {
         events.warn(format!(
             "{left} deliveries were under way and are tried again at the next start"

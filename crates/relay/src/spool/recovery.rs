@@ -2,8 +2,9 @@
 //! recipients stand.
 //!
 //! Of a segment that was closed the index is read ([`super::index`]), of any other, or where that cannot be believed,
-//! every octet; then an index is written for the next start. What an index speaks of is not looked at: a message is checked
-//! when it is read for its delivery, and what is damaged then is dealt with there ([`crate::queue::damage`]).
+//! every octet. What an index speaks of is not looked at: a message is checked when it is read for its delivery, and what is
+//! damaged then is dealt with there ([`crate::queue::damage`]). No index is written here: of what a process before this one
+//! left in the page cache, nobody can say that it is on the disk.
 //!
 //! New records always go to a new segment: a torn tail stays as it is, is reported, and goes with its segment.
 //!
@@ -18,7 +19,7 @@ use std::path::{Path, PathBuf};
 use super::body::Stored;
 use super::disk::Disk;
 use super::hold::{Mark, Standing};
-use super::index::{Index, Sealed, beside};
+use super::index::{Sealed, beside};
 use super::record::{Header, Kind};
 use super::scan::{Damage, Found, Headed, scan};
 use super::summary;
@@ -166,16 +167,10 @@ pub fn recover_as<E: Kept>(
                 .keep
                 .extend(segments.range(..=number).map(|(older, _)| *older));
         }
-        match reader.read(number, segment, settled.is_ok()) {
-            Ok(Some(index)) if settled.is_ok() => {
-                // Without it the next start only takes longer.
-                let _ = disk.remove(&beside(Path::new(&name)).to_string_lossy());
-                let _ = index.write(disk, &name);
-            }
-            Ok(_) => {}
-            Err(error) => reader
+        if let Err(error) = reader.read(number, segment, settled.is_ok()) {
+            reader
                 .recovered
-                .whole(number, format!("it cannot be opened: {error}")),
+                .whole(number, format!("it cannot be opened: {error}"));
         }
     }
     // What was left when its segment went.
@@ -246,8 +241,8 @@ struct Reader<E, K> {
 }
 
 impl<E: Kept, K: FnMut(Location, Digest) -> E> Reader<E, K> {
-    /// Reads a segment; what is to be its index, where it has none and needs one. `settled`: what is read is on the disk.
-    fn read(&mut self, number: u64, segment: &SegmentFile, settled: bool) -> io::Result<Option<Index>> {
+    /// Reads a segment. `settled`: it could be flushed before.
+    fn read(&mut self, number: u64, segment: &SegmentFile, settled: bool) -> io::Result<()> {
         let file = File::open(&segment.path)?;
         let size = file.metadata()?.len();
         self.recovered.sizes.insert(number, size);
@@ -257,12 +252,11 @@ impl<E: Kept, K: FnMut(Location, Digest) -> E> Reader<E, K> {
             && records.all(|(header, location, summary)| self.by_index(segment, &header, location, summary))
         {
             self.recovered.indexed += 1;
-            return Ok(None);
+            return Ok(());
         }
         let durable = sealed.map_or(0, |sealed| sealed.length);
-        let (before, mut index) = (self.recovered.damage.len(), Index::new(segment.salt));
         scan(&file, size, durable, number, segment.salt, |found| {
-            self.take(number, found, &mut index);
+            self.take(number, found);
         });
         if size < durable {
             let missing = Damage {
@@ -274,7 +268,7 @@ impl<E: Kept, K: FnMut(Location, Digest) -> E> Reader<E, K> {
             };
             self.recovered.damaged(number, missing);
         }
-        Ok((size > 0 && self.recovered.damage.len() == before).then_some(index))
+        Ok(())
     }
 
     /// A record as its segment's index has it. False where that is not understood: then the segment is read, and what was
@@ -289,7 +283,7 @@ impl<E: Kept, K: FnMut(Location, Digest) -> E> Reader<E, K> {
         understood.is_some()
     }
 
-    fn take(&mut self, segment: u64, found: Found, index: &mut Index) {
+    fn take(&mut self, segment: u64, found: Found) {
         let (record, content) = match found {
             Found::Record {
                 header,
@@ -322,13 +316,9 @@ impl<E: Kept, K: FnMut(Location, Digest) -> E> Reader<E, K> {
         self.recovered.last_id = self.recovered.last_id.max(header.id.0);
         let result = match header.kind {
             Kind::Message => serde_json::from_slice(&meta).map(|message: Digest| {
-                index.add(&header, &summary::of_message(&message));
                 self.message(header.id, location, message, &content);
             }),
-            Kind::Outcome => serde_json::from_slice(&meta).map(|outcome| {
-                index.add(&header, &summary::of_outcome(&outcome));
-                self.outcome(header.id, outcome);
-            }),
+            Kind::Outcome => serde_json::from_slice(&meta).map(|outcome| self.outcome(header.id, outcome)),
         };
         if let Err(error) = result {
             let detail = format!("{:?} record of message {}: {error}", header.kind, header.id);

@@ -117,7 +117,7 @@ pub(crate) fn examine(plan: &Plan, totals: &mut Totals) {
             );
             let files = model.disk(&mut rng);
             lay_out(&files, place.path());
-            // One of the disks by the octets first, and then by the indexes.
+            // One of the disks by the indexes first, and then by the octets.
             let findings = if disk == 0 {
                 ledger.check_twice(place.path())
             } else {
@@ -134,7 +134,7 @@ pub(crate) fn examine(plan: &Plan, totals: &mut Totals) {
 
 /// A second process starts on what the first left, and a power cut ends it, too.
 fn again(files: Files, place: &Path, ledger: &Ledger, rng: &mut Rng, replay: &str, totals: &mut Totals) {
-    // The recovery that was looked at has written indexes.
+    // The recovery that was looked at may have taken files away.
     lay_out(&files, place);
     let log = record_on(place, files.into_iter().collect(), ledger, rng);
     let every = 1 + log.entries.len() as u64 / 12;
