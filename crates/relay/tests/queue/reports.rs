@@ -102,6 +102,20 @@ fn xml(message: &str) -> String {
     text
 }
 
+/// What a Python program prints of a text: another reader than our own.
+pub(crate) fn python(program: &str, text: &str) -> String {
+    let mut child = Command::new("python3")
+        .args(["-c", program])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{text}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// What another XML parser reads: paths and values of all leaves, in order.
 fn leaves(xml: &str) -> Vec<String> {
     const PROGRAM: &str = r"
@@ -112,20 +126,7 @@ def walk(node, path):
     if len(node) == 0: print(path + '=' + (node.text or ''))
 walk(tree.fromstring(sys.stdin.buffer.read()), '')
 ";
-    let mut child = Command::new("python3")
-        .args(["-c", PROGRAM])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(xml.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{xml}");
-    String::from_utf8(output.stdout)
-        .unwrap()
-        .lines()
-        .map(str::to_owned)
-        .collect()
+    python(PROGRAM, xml).lines().map(str::to_owned).collect()
 }
 
 fn to(taken: &[Taken], address: &str) -> Vec<Taken> {

@@ -2,10 +2,9 @@
 //! broken, and other readers than ours understand it.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -21,6 +20,7 @@ use crate::mta_sts::{Answers, Posts, ok, policy, web};
 use crate::names::World;
 use crate::outward::{server, try_all, with_tls};
 use crate::process::Queue;
+use crate::reports::python;
 use crate::sink::{Sink, Taken};
 use crate::tls::{Authority, host_at};
 
@@ -220,16 +220,7 @@ print(json.dumps({
     "report": json.loads(gzip.decompress(report.get_content())),
 }))
 "#;
-    let mut child = Command::new("python3")
-        .args(["-c", PROGRAM])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(message.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{message}");
-    serde_json::from_slice(&output.stdout).unwrap()
+    serde_json::from_str(&python(PROGRAM, message)).unwrap()
 }
 
 /// Type, successes, failures and results of each policy.
