@@ -25,7 +25,11 @@ fn text(input: &mut Unstructured<'_>) -> Result<String> {
 }
 
 fn maybe(input: &mut Unstructured<'_>) -> Result<Option<String>> {
-    Ok(if input.arbitrary()? { Some(text(input)?) } else { None })
+    Ok(if input.arbitrary()? {
+        Some(text(input)?)
+    } else {
+        None
+    })
 }
 
 fn reported(input: &mut Unstructured<'_>) -> Result<Reported> {
@@ -51,11 +55,21 @@ fn look(octets: &[u8]) -> Result<()> {
     let mut input = Unstructured::new(octets);
     let count = 1 + usize::from(input.arbitrary::<u8>()? % 4);
     let all: Vec<Reported> = (0..count).map(|_| reported(&mut input)).collect::<Result<_>>()?;
-    let (reverse_path, to, envid, withheld) = (text(&mut input)?, text(&mut input)?, maybe(&mut input)?, maybe(&mut input)?);
-    let (time, arrived, whole): (u64, u64, bool) = (input.arbitrary()?, input.arbitrary()?, input.arbitrary()?);
+    let (reverse_path, to, envid, withheld) = (
+        text(&mut input)?,
+        text(&mut input)?,
+        maybe(&mut input)?,
+        maybe(&mut input)?,
+    );
+    let (time, arrived, whole): (u64, u64, bool) =
+        (input.arbitrary()?, input.arbitrary()?, input.arbitrary()?);
     // What the spool holds has been checked when it came in.
     let content = input.take_rest();
-    let content = if postern_smtp::data::check(content).is_ok() { content } else { b"" };
+    let content = if postern_smtp::data::check(content).is_ok() {
+        content
+    } else {
+        b""
+    };
     let message = write(&Report {
         reporting_mta: "mx1.example.org",
         postmaster: "postmaster@example.org",
@@ -67,12 +81,20 @@ fn look(octets: &[u8]) -> Result<()> {
         arrived,
         id: "0656c0aa4c6000",
         reported: &all,
-        returned: if whole { Returned::Message(content) } else { Returned::Header(content) },
+        returned: if whole {
+            Returned::Message(content)
+        } else {
+            Returned::Header(content)
+        },
         withheld: withheld.as_deref(),
     });
     assert!(postern_smtp::data::check(&message).is_ok(), "not only CRLF");
     // RFC 5322 2.1.1: 998 octets and CRLF.
-    let long = |octets: &[u8]| octets.split_inclusive(|octet| *octet == b'\n').any(|line| line.len() > 1000);
+    let long = |octets: &[u8]| {
+        octets
+            .split_inclusive(|octet| *octet == b'\n')
+            .any(|line| line.len() > 1000)
+    };
     assert!(long(content) || !long(&message), "a line that no host takes");
     // Its token is random: nobody who wrote the rest has known it.
     if octets.windows(TOKEN.len()).any(|part| part == TOKEN.as_bytes()) {
