@@ -23,14 +23,15 @@ pub(crate) fn daemon_of(text: &str) -> &str {
         .map_or("default", str::trim)
 }
 
-/// Plays `text`; an error begins with the line number.
-pub(crate) fn run(text: &str, daemon: &Daemon) -> Result<(), String> {
+/// Plays `text`, and returns what must not reach the next hop later either. An error begins with the line number.
+pub(crate) fn run(text: &str, daemon: &Daemon) -> Result<Vec<String>, String> {
     let mut player = Player {
         daemon,
         wire: None,
         kept: Vec::new(),
         reply: String::new(),
         delivered: String::new(),
+        undelivered: Vec::new(),
         mark: daemon.mark(),
     };
     let mut did = 0;
@@ -51,7 +52,7 @@ pub(crate) fn run(text: &str, daemon: &Daemon) -> Result<(), String> {
     if did == 0 {
         Err("1: the dialogue does nothing".into())
     } else {
-        Ok(())
+        Ok(player.undelivered)
     }
 }
 
@@ -62,6 +63,7 @@ struct Player<'a> {
     kept: Vec<Wire>,
     reply: String,
     delivered: String,
+    undelivered: Vec<String>,
     mark: usize,
 }
 
@@ -119,7 +121,8 @@ impl Player<'_> {
                 Ok(())
             }
             "undelivered" => {
-                let arrived = self.daemon.sink.wait_for(rest, Duration::from_millis(1500));
+                self.undelivered.push(rest.into());
+                let arrived = self.daemon.sink.wait_for(rest, Duration::ZERO);
                 check(arrived.is_none(), || "it arrived".into())
             }
             "has" => check(self.delivered.contains(&text(rest)?), || {

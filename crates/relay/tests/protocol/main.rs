@@ -16,9 +16,12 @@ mod sink;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use daemon::Daemon;
+
+/// How long what must not be delivered is waited for, when all dialogues are over.
+const LATE: Duration = Duration::from_millis(1500);
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args()
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
         .collect();
     files.sort();
     let mut daemons: BTreeMap<String, Daemon> = BTreeMap::new();
+    let mut undelivered: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let (mut passed, mut failed) = (0, Vec::new());
     for path in files {
         let name = path
@@ -50,7 +54,8 @@ fn main() -> ExitCode {
             .entry(kind.clone())
             .or_insert_with(|| Daemon::start(&kind));
         match dialogue::run(&text, daemon) {
-            Ok(()) => {
+            Ok(texts) => {
+                undelivered.entry(kind).or_default().extend(texts);
                 println!("test {name} ... ok ({} ms)", began.elapsed().as_millis());
                 passed += 1;
             }
@@ -79,7 +84,13 @@ fn main() -> ExitCode {
             }
         }
     }
+    std::thread::sleep(LATE);
     for (kind, daemon) in daemons {
+        for text in undelivered.get(&kind).into_iter().flatten() {
+            if daemon.sink.wait_for(text, Duration::ZERO).is_some() {
+                failed.push(format!("undelivered {text}: it arrived after its dialogue"));
+            }
+        }
         match replay::run(&daemon) {
             Ok(verdicts) => {
                 println!("test replay of {kind} ... ok ({verdicts} verdicts as before)");
