@@ -11,6 +11,7 @@ mod destination;
 mod disk;
 mod drain;
 mod hold;
+mod hosts;
 mod mta_sts;
 mod names;
 mod notify;
