@@ -1,5 +1,6 @@
 //! `postern trace`: what became of a message or a connection, and why. Enters: journals, read line by line. Leaves: a
-//! story for each message and for each refused attempt that the filter picks, as text or as JSON lines.
+//! story for each message, for each refused attempt and for each connection without either that the filter picks, as text
+//! or as JSON lines.
 //!
 //! A message is followed from node to node by the `queued as ID` in the next hop's reply, and to the notification of
 //! its failure, so long as the journals of both nodes are given.
@@ -45,6 +46,10 @@ pub(crate) struct Request {
     /// Until this time, UTC.
     #[arg(long, value_parser = time)]
     until: Option<String>,
+    /// Connections that brought no message and were refused nothing, too: their TLS failed, or the client went away.
+    /// `--id` and `--address` find them without it.
+    #[arg(long)]
+    connections: bool,
     /// A file with the journal of a node (`journalctl -o cat`, or its serial line); give one for each node. Without it
     /// this machine's journal is asked.
     #[arg(long = "journal", value_name = "FILE")]
@@ -93,7 +98,7 @@ pub(crate) fn show(request: &Request) -> Result<()> {
     }
     found.sort_by(|a, b| a.began().cmp(b.began()));
     if found.is_empty() {
-        bail!("no message and no refused connection fits; the journal may not reach that far back");
+        bail!("no message and no connection fits; the journal may not reach that far back");
     }
     for story in &found {
         if request.json {
@@ -111,7 +116,9 @@ impl Request {
         // `2026-01-31` means the whole day.
         let before =
             |until: &String| story.began() <= until.as_str() || story.began().starts_with(until.as_str());
-        self.since.as_ref().is_none_or(after)
+        let silent_too = self.connections || self.id.is_some() || self.address.is_some();
+        (silent_too || !story.is_silent())
+            && self.since.as_ref().is_none_or(after)
             && self.until.as_ref().is_none_or(before)
             && self.id.as_ref().is_none_or(|id| story.has_id(id))
             && self.address.is_none_or(|address| story.has_peer(address))

@@ -20,7 +20,15 @@ const GATEWAY: &str = r#"[    1.0] systemd[1]: Started something
 [    4.6] postern-relay[6]: event {"time":"2026-11-20T10:06:01.000Z","process":"smtpd/public","trace":"t2","event":"disconnected","reason":"\u001b[2Jbye"}
 [    5.0] postern-relay[6]: event {"time":"2026-11-20T11:00:00.000Z","process":"smtpd/public","trace":"t3","event":"connected","peer":"198.51.100.9","port":1}
 [    5.1] postern-relay[6]: event {"time":"2026-11-20T11:00:00.100Z","process":"smtpd/public","trace":"t3","event":"refused","stage":"message","code":550,"enhanced":"5.7.1","text":"Spam","from":"","to":["carol@example.org"]}
-[    5.2] postern-relay[6]: event {"time":"2026-11-20T11:00:
+[    5.2] postern-relay[6]: event {"time":"2026-11-20T12:00:00.000Z","process":"smtpd/public","trace":"t4","event":"connected","peer":"198.51.100.7","port":2}
+[    5.3] postern-relay[6]: event {"time":"2026-11-20T12:00:00.100Z","process":"smtpd/public","trace":"t4","event":"disconnected","reason":"the TLS handshake failed: tls handshake eof"}
+[    5.4] postern-relay[6]: event {"time":"2026-11-20T12:01:00.000Z","process":"smtpd/public","trace":"t5","event":"connected","peer":"198.51.100.8","port":3}
+[    5.5] postern-relay[6]: event {"time":"2026-11-20T12:01:01.000Z","process":"smtpd/public","trace":"t5","event":"refused","stage":"message","code":550,"enhanced":"5.7.1","text":"First","from":"","to":["dora@example.org"]}
+[    5.6] postern-relay[6]: event {"time":"2026-11-20T12:01:02.000Z","process":"smtpd/public","trace":"t5","event":"refused","stage":"message","code":550,"enhanced":"5.7.1","text":"Second","from":"","to":["dora@example.org"]}
+[    5.7] postern-relay[6]: event {"time":"2026-11-20T12:01:03.000Z","process":"smtpd/public","trace":"t5","event":"disconnected","reason":"the client closed the connection"}
+[    5.8] postern-relay[6]: event {"time":"2026-11-20T12:02:00.000Z","process":"smtpd/public","trace":"t6","event":"disconnected","reason":"it began before the journal"}
+[    5.9] postern-relay[6]: event {"time":"2026-11-20T13:00:00.000Z","process":"smtpd/public","trace":"t7","event":"connected","peer":"198.51.100.7","port":4}
+[    6.0] postern-relay[6]: event {"time":"2026-11-20T13:00:
 "#;
 const INTERNAL: &str = r#"event {"time":"2026-11-20T10:06:00.750Z","process":"smtpd/dmz","trace":"u1","event":"connected","peer":"10.200.9.10","port":99}
 event {"time":"2026-11-20T10:06:00.760Z","process":"smtpd/dmz","trace":"u1","id":"b7","event":"queued","from":"bob@sender.example","to":["alice@example.org"],"size":120}
@@ -113,7 +121,39 @@ fn refused_mail_is_found_by_whose_it_was() {
     }
     let all = desk.says(&["--since", "2026-11-20", "--until", "2026-11-20"]);
     assert_eq!(all.matches("message ").count(), 2, "{all}");
-    assert_eq!(all.matches("not queued").count(), 2, "{all}");
+    assert_eq!(all.matches("not queued").count(), 4, "{all}");
+}
+
+#[test]
+fn a_connection_that_came_to_nothing_is_found() {
+    let desk = Desk::new();
+    let failed = "disconnected the TLS handshake failed: tls handshake eof";
+    for filter in [
+        ["--id", "t4"].as_slice(),
+        &["--address", "198.51.100.7", "--until", "2026-11-20T12:30"],
+        &[
+            "--connections",
+            "--since",
+            "2026-11-20T11:59",
+            "--until",
+            "2026-11-20T12:00:00",
+        ],
+    ] {
+        let said = desk.says(filter);
+        assert!(said.contains(failed), "{filter:?}: {said}");
+        assert_eq!(said.matches("not queued").count(), 1, "{filter:?}: {said}");
+    }
+    // One that is not over; one whose messages were told already; one of which only the end is known.
+    let not_over = desk.says(&["--address", "198.51.100.7", "--since", "2026-11-20T13:00"]);
+    assert_eq!(not_over.matches("connection from 198.51.100.7").count(), 1);
+    let refused = desk.says(&["--address", "198.51.100.8"]);
+    assert_eq!(refused.matches("not queued").count(), 2, "{refused}");
+    for words in ["First", "Second"] {
+        assert_eq!(refused.matches(words).count(), 1, "{refused}");
+    }
+    assert!(!desk.trace(&["--id", "t6"]).status.success());
+    let mail = desk.says(&["--address", "203.0.113.20"]);
+    assert_eq!(mail.matches("connection from 203.0.113.20").count(), 2, "{mail}");
 }
 
 #[test]
@@ -134,7 +174,7 @@ fn bad_input_is_explained() {
     let desk = Desk::new();
     for (arguments, expected) in [
         (["--since", "yesterday"], "write a time in UTC"),
-        (["--id", "nobody"], "no message and no refused connection fits"),
+        (["--id", "nobody"], "no message and no connection fits"),
         (["--journal", "missing"], "cannot read the journal missing"),
     ] {
         let output = desk.trace(&arguments);

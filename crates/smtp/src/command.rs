@@ -153,6 +153,7 @@ fn mail(arguments: &str) -> Result<Command, CommandError> {
     let (path, rest) = path(arguments, "FROM:", usage)?;
     let path: ReversePath = path.parse()?;
     let parameters = parameters::parse_mail(rest)?;
+    // RFC 6531 section 3.4.
     if !path.is_ascii() && !parameters.smtputf8 {
         return Err(CommandError::NeedsUtf8);
     }

@@ -1,4 +1,5 @@
-//! Events, put together as stories: one for each message, one for each attempt that came to nothing.
+//! Events, put together as stories: one for each message, one for each attempt that came to nothing, one for each
+//! connection that did not even try.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -23,9 +24,21 @@ impl Story {
         self.events.last().map_or("", |event| event.time.as_str())
     }
 
-    /// What tells it from others.
-    pub(super) fn key(&self) -> (String, Option<String>, String) {
-        (self.node.clone(), self.id.clone(), self.began().to_owned())
+    /// What tells it from others: one connection may have several refused messages.
+    pub(super) fn key(&self) -> [String; 5] {
+        let trace = self.events.first().and_then(|event| event.trace.clone());
+        [
+            self.node.clone(),
+            self.id.clone().unwrap_or_default(),
+            trace.unwrap_or_default(),
+            self.began().to_owned(),
+            self.ended().to_owned(),
+        ]
+    }
+
+    /// Whether it is of a connection that had nothing queued and nothing refused.
+    pub(super) fn is_silent(&self) -> bool {
+        self.id.is_none() && !self.events.iter().any(is_refusal)
     }
 
     pub(super) fn has_id(&self, id: &str) -> bool {
@@ -129,13 +142,23 @@ struct Connection {
     opening: Vec<Event>,
     /// What belongs to the message that is coming.
     pending: Vec<Event>,
+    /// Whether a story was told of it.
+    told: bool,
 }
 
 impl Connection {
     fn take(&mut self) -> Vec<Event> {
+        self.told = true;
         let mut events = self.opening.clone();
         events.append(&mut self.pending);
         events
+    }
+
+    /// Whether there is something that no story has told. What is known by its end alone began before the journal.
+    fn is_untold(&self) -> bool {
+        let began = |event: &Event| matches!(event.kind, EventKind::Connected { .. });
+        self.pending.iter().any(is_refusal)
+            || (self.opening.iter().any(began) && (!self.told || !self.pending.is_empty()))
     }
 }
 
@@ -195,11 +218,11 @@ impl Stories {
                 take(self.story(None, events));
             }
             EventKind::Disconnected { .. } => {
-                let nothing_came_of_it = connection.pending.iter().any(is_refusal);
+                let untold = connection.is_untold();
                 connection.pending.push(event);
                 let events = connection.take();
                 self.connections.remove(trace);
-                if nothing_came_of_it {
+                if untold {
                     take(self.story(None, events));
                 }
             }
@@ -213,7 +236,7 @@ impl Stories {
             take(self.story(Some(id), events));
         }
         for (_, mut connection) in std::mem::take(&mut self.connections) {
-            if connection.pending.iter().any(is_refusal) {
+            if connection.is_untold() {
                 take(self.story(None, connection.take()));
             }
         }

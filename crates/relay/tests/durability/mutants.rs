@@ -1,4 +1,5 @@
-//! The proof can fail: each protection that is taken away, at the seam and not in the product, is missed by it.
+//! The proof can fail: each protection that is taken away is missed by it. It is taken away at the seam, out of what was
+//! recorded or below the running spool, and not in the product.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use crate::ledger::{Findings, Ledger};
 use crate::log::{Entry, Log, Note, Op};
 use crate::model::Files;
 use crate::proof::{lay_out, through};
-use crate::workload::{record, record_holding, record_roll_over, scratch};
+use crate::workload::{record, record_holding, record_roll_over, record_unflushed, scratch};
 
 /// Looks at the runs of some seeds until the `wanted` kind of fault is found.
 fn caught(
@@ -68,6 +69,12 @@ fn a_missing_flush_before_the_acknowledgement_is_caught() {
         intact,
         |found| found.redelivered.len()
     ));
+}
+
+/// Here the spool itself runs on such a disk, and acknowledges all the same.
+#[test]
+fn a_flush_that_does_nothing_is_caught() {
+    assert!(caught_in(record_unflushed, intact, |found| found.lost.len()));
 }
 
 #[test]

@@ -36,17 +36,21 @@ pub(crate) fn scratch() -> tempfile::TempDir {
 
 /// Three processes one after the other on a new spool; the first two are killed.
 pub(crate) fn record(seed: u64) -> Log {
-    record_of(seed, false)
+    record_of(&Recorder::default(), seed, false)
+}
+
+/// The same on a disk whose flushes do nothing.
+pub(crate) fn record_unflushed(seed: u64) -> Log {
+    record_of(&Recorder::lying(), seed, false)
 }
 
 /// The same with mail that is held for its scan.
 pub(crate) fn record_holding(seed: u64) -> Log {
-    record_of(seed, true)
+    record_of(&Recorder::default(), seed, true)
 }
 
-fn record_of(seed: u64, holds: bool) -> Log {
+fn record_of(recorder: &Recorder, seed: u64, holds: bool) -> Log {
     let directory = scratch();
-    let recorder = Recorder::default();
     let mut rng = Rng::with_seed(seed);
     let ledger = Ledger::default();
     for last in [false, false, true] {
@@ -59,7 +63,7 @@ fn record_of(seed: u64, holds: bool) -> Log {
             killed: !last,
             holds,
         };
-        live(&recorder, directory.path(), &mut rng, &ledger, run);
+        live(recorder, directory.path(), &mut rng, &ledger, run);
         recorder.revive();
     }
     recorder.take()

@@ -12,6 +12,7 @@ mod replay;
 mod scanner;
 mod selftest;
 mod sink;
+mod trace;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -99,6 +100,16 @@ fn main() -> ExitCode {
             Err(why) => {
                 println!("test replay of {kind} ... FAILED");
                 failed.push(format!("replay of {kind}: {why}"));
+            }
+        }
+        match trace::run(&daemon) {
+            Ok(found) => {
+                println!("test trace of {kind} ... ok ({found} connections and messages)");
+                passed += 1;
+            }
+            Err(why) => {
+                println!("test trace of {kind} ... FAILED");
+                failed.push(format!("trace of {kind}: {why}"));
             }
         }
         if let Err(why) = daemon.stop() {

@@ -5,12 +5,14 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
 
+mod command;
 mod crash;
 mod dane;
 mod destination;
 mod disk;
 mod drain;
 mod hold;
+mod hosts;
 mod mta_sts;
 mod names;
 mod notify;

@@ -1,10 +1,10 @@
 //! A validating resolver for the tests, over UDP on loopback: it follows aliases, sets AD where all of an answer is
 //! signed and the question asks for it, as unbound does, and has SERVFAIL for what is bogus.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use hickory_resolver::proto::op::{Message, MessageType, ResponseCode};
-use hickory_resolver::proto::rr::rdata::{A, CNAME, MX, TXT};
+use hickory_resolver::proto::rr::rdata::{CNAME, MX, TXT};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 
 /// What the resolver knows.
@@ -31,8 +31,8 @@ impl World {
         self.add(domain, RData::MX(MX::new(preference, name(host))))
     }
 
-    pub(crate) fn address(&mut self, host: &str, address: Ipv4Addr) -> &mut Self {
-        self.add(host, RData::A(A(address)))
+    pub(crate) fn address(&mut self, host: &str, address: impl Into<IpAddr>) -> &mut Self {
+        self.add(host, address.into().into())
     }
 
     pub(crate) fn alias(&mut self, owner: &str, target: &str) -> &mut Self {

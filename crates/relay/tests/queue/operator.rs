@@ -38,11 +38,11 @@ next-hop = \"mailboxes\"
 }
 
 /// An address where nobody listens.
-fn nobody() -> SocketAddr {
+pub(crate) fn nobody() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-async fn give(queue: &Queue, from: &str, to: &str) -> String {
+pub(crate) async fn give(queue: &Queue, from: &str, to: &str) -> String {
     let envelope = envelope(from, &[to], MESSAGE.len());
     match hand_over(&queue.client("inside"), &envelope, MESSAGE)
         .await

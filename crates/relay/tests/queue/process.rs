@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -145,6 +145,19 @@ impl Queue {
         let mut line = String::new();
         BufReader::new(stream).read_line(&mut line).unwrap();
         serde_json::from_str(&line).unwrap()
+    }
+
+    /// Runs the operator's command at the control socket.
+    pub(crate) fn postern(&self, arguments: &[&str]) -> Output {
+        let program = Path::new(env!("CARGO_BIN_EXE_postern-relay")).with_file_name("postern");
+        let mut command = Command::new(&program);
+        command.args(arguments).arg("--socket").arg(self.control());
+        command.output().unwrap_or_else(|error| {
+            panic!(
+                "{}: {error}; build it first: cargo build --workspace --bins",
+                program.display()
+            )
+        })
     }
 
     /// SIGKILL.

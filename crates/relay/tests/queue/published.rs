@@ -67,6 +67,11 @@ async fn what_others_would_reject_us_for_is_told_with_what_to_publish() {
     for (line, expected) in lines.iter().zip(expected) {
         assert!(line.starts_with(expected), "{line}\n{expected}");
     }
+    let output = queue.postern(&["dns", "check"]);
+    assert!(!output.status.success());
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(said.matches("\n    mend: ").count(), lines.len(), "{said}");
+    assert!(said.contains("mend: put ip6:2001:db8::7 into it\n"), "{said}");
     // The same was a warning at the start.
     for line in &lines {
         queue.wait(
@@ -106,6 +111,8 @@ async fn what_others_would_reject_us_for_is_told_with_what_to_publish() {
     }
     let queue = Queue::start(directory.path(), &configuration(world.serve()));
     assert_eq!(look(&queue), Vec::<String>::new());
+    let output = queue.postern(&["dns", "check"]);
+    assert!(output.status.success(), "{output:?}");
     queue.stop();
 }
 

@@ -12,7 +12,9 @@ import traceback
 from nodes import APP, ORDINARY, Nodes
 
 ANN = "ann@example.org"
-FORMS = [b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r\n.\n", b"\r\n.\r", b"\r.\r\n", b"\n.\r", b"\r\n\0.\r\n"]
+# Those that `postern selftest` tries, too.
+FORMS = [b"\n.\n", b"\n.\r\n", b"\n.\r", b"\r.\r", b"\r.\r\n", b"\r.\n", b"\r\n.\n", b"\r\n.\r", b"\r\n.\r\r\n",
+         b"\r\n\n.\n", b"\r\n\0.\r\n", b"\r\n.\0\r\n"]
 
 
 CASES = []

@@ -101,15 +101,20 @@ impl Extensions {
             let mut words = line.split_ascii_whitespace();
             let keyword = words.next().unwrap_or_default().to_ascii_uppercase();
             match keyword.as_str() {
+                // RFC 1870 section 3: zero and no number say that there is no fixed limit.
                 "SIZE" => {
                     let limit = words.next().and_then(|number| number.parse().ok());
                     extensions.size = Some(limit.unwrap_or(0));
                 }
                 "PIPELINING" => extensions.pipelining = true,
+                // RFC 6152.
                 "8BITMIME" => extensions.eight_bit_mime = true,
+                // RFC 6531.
                 "SMTPUTF8" => extensions.smtp_utf8 = true,
+                // RFC 8689.
                 "REQUIRETLS" => extensions.require_tls = true,
                 "STARTTLS" => extensions.starttls = true,
+                // RFC 3461.
                 "DSN" => extensions.dsn = true,
                 "CHUNKING" => extensions.chunking = true,
                 "XSUBMIT" => extensions.submission = true,
@@ -119,6 +124,7 @@ impl Extensions {
                     _ => {}
                 }),
                 "LIMITS" => words.for_each(|parameter| extensions.limits.read(parameter)),
+                // RFC 2034.
                 "ENHANCEDSTATUSCODES" => extensions.enhanced_status_codes = true,
                 _ => {}
             }
@@ -128,17 +134,20 @@ impl Extensions {
 
     /// Why an envelope cannot go this way, if it cannot.
     pub(super) fn refusal(&self, envelope: &Envelope, dialect: Dialect) -> Option<Reply> {
+        // RFC 6531 section 3.2: nothing is rewritten.
         if envelope.needs_utf8() && !self.smtp_utf8 {
             return Some(replies::next_hop_without_utf8());
         }
-        // A mail store is the end of the way.
+        // RFC 8689 section 4.2.1. A mail store is the end of the way.
         if envelope.require_tls && !self.require_tls && dialect == Dialect::Smtp {
             return Some(replies::next_hop_without_require_tls());
         }
+        // RFC 6152 section 3: nothing is re-encoded, signatures would break.
         // LMTP servers store octets as they come; not all of them say so.
         if envelope.eight_bit && !self.eight_bit_mime && dialect == Dialect::Smtp {
             return Some(replies::next_hop_without_eight_bit());
         }
+        // RFC 1870 section 4: what the host would refuse is not sent.
         match self.size {
             Some(limit) if limit > 0 && envelope.size > limit => Some(replies::next_hop_size(limit)),
             _ => None,

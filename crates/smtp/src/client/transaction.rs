@@ -346,18 +346,23 @@ fn refused_recipient(reply: &Reply) -> Outcome {
 /// MAIL with the parameters that the server offers, without CRLF.
 pub fn mail_line(envelope: &Envelope, extensions: &Extensions) -> String {
     let mut words = vec![format!("MAIL FROM:<{}>", envelope.reverse_path)];
+    // RFC 1870 section 6.
     if extensions.size.is_some() && envelope.size > 0 {
         words.push(format!("SIZE={}", envelope.size));
     }
+    // RFC 6152 section 3.
     if extensions.eight_bit_mime && envelope.eight_bit {
         words.push("BODY=8BITMIME".to_owned());
     }
+    // RFC 6531 section 3.4.
     if envelope.needs_utf8() {
         words.push("SMTPUTF8".to_owned());
     }
+    // RFC 8689 section 4.2.1.
     if extensions.require_tls && envelope.require_tls {
         words.push("REQUIRETLS".to_owned());
     }
+    // RFC 3461 sections 4.3 and 4.4.
     if extensions.dsn {
         words.extend(envelope.ret.map(|ret| format!("RET={ret}")));
         let envid = envelope.envid.as_deref();
@@ -369,6 +374,7 @@ pub fn mail_line(envelope: &Envelope, extensions: &Extensions) -> String {
 /// RCPT with the parameters that the server offers, without CRLF.
 pub fn rcpt_line(recipient: &Recipient, extensions: &Extensions) -> String {
     let mut words = vec![format!("RCPT TO:<{}>", recipient.path)];
+    // RFC 3461 sections 4.1 and 4.2.
     if extensions.dsn {
         words.extend(recipient.notify.map(|notify| format!("NOTIFY={notify}")));
         let orcpt = recipient.orcpt.as_ref();

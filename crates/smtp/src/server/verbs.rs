@@ -104,6 +104,7 @@ impl Session {
         if parameters.require_tls && self.tls.is_none() {
             return Err(replies::require_tls_in_clear());
         }
+        // RFC 1870 section 6.1: before the content is sent.
         let limit = self.config.limits.message_size;
         match parameters.size {
             Some(size) if size > limit => Err(replies::too_large(limit)),
@@ -136,6 +137,7 @@ impl Session {
         if parameters.given && !self.is_esmtp() {
             return Err(replies::parameters_need_ehlo());
         }
+        // RFC 6531 section 3.4: MAIL says so for the whole transaction.
         if !path.is_ascii() && !transaction.mail.smtputf8 {
             return Err(replies::command_error(&crate::command::CommandError::NeedsUtf8));
         }
@@ -188,7 +190,7 @@ impl Session {
     }
 }
 
-/// What EHLO offers.
+/// What EHLO offers: RFC 2920, 6152, 6531, 2034, 3030 and 3461, then those with a value or a condition.
 fn keywords(config: &Config, tls: Option<&TlsInfo>) -> Vec<String> {
     let mut keywords: Vec<String> = [
         "PIPELINING",
@@ -200,12 +202,15 @@ fn keywords(config: &Config, tls: Option<&TlsInfo>) -> Vec<String> {
     ]
     .map(String::from)
     .to_vec();
+    // RFC 1870 section 3.
     keywords.push(format!("SIZE {}", config.limits.message_size));
     // RFC 9422.
     keywords.push(format!("LIMITS RCPTMAX={}", config.limits.recipients));
+    // RFC 3207 section 4.2: not once there is TLS.
     if tls.is_none() && config.tls != Tls::Off {
         keywords.push("STARTTLS".to_owned());
     }
+    // RFC 8689 section 2: in TLS alone.
     if tls.is_some() {
         keywords.push("REQUIRETLS".to_owned());
     }
