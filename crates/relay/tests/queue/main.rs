@@ -13,6 +13,7 @@ mod drain;
 mod hold;
 mod mta_sts;
 mod names;
+mod node;
 mod notify;
 mod operator;
 mod outward;
