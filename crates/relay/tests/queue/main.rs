@@ -11,6 +11,7 @@ mod destination;
 mod disk;
 mod drain;
 mod hold;
+mod killed;
 mod mta_sts;
 mod names;
 mod node;
