@@ -17,6 +17,7 @@ mod names;
 mod node;
 mod notify;
 mod operator;
+mod order;
 mod outward;
 mod peers;
 mod postfix;
