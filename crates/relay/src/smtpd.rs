@@ -14,6 +14,7 @@ mod hourly;
 mod permit;
 mod proxied;
 mod rescan;
+mod room;
 mod stress;
 mod submission;
 
@@ -47,6 +48,7 @@ use crate::sasl::{Logins, Service};
 use crate::table::Table;
 use admission::Admission;
 use body::Memory;
+use room::Room;
 use stress::Stress;
 
 /// Descriptor names in the socket units.
@@ -74,6 +76,8 @@ struct Server {
     /// For sessions that a gateway passes on: app passwords, and the socket for what they submit.
     outside: Option<(Logins, handover::Client)>,
     queue: handover::Client,
+    /// Of the queue's disk.
+    room: Room,
     /// Takes what reports tell; absent where none are sent.
     observer: Option<Observer>,
     admission: Arc<Admission>,
@@ -255,6 +259,7 @@ fn server(
         logins: inside,
         outside,
         queue: handover::Client::new(config.handover_socket(name)),
+        room: Room::default(),
         observer,
         unnamed: Semaphore::new(proxied::AT_A_TIME),
         admission: Admission::new(limits.max_connections),

@@ -36,6 +36,8 @@ pub enum Ask {
 pub enum Answer {
     /// It is on stable storage; figures are in memory.
     Kept,
+    /// The instance's figures are in memory, and messages may still take so many octets of the disk.
+    Room(u64),
     /// It is in the sealed memory beside this packet.
     Recalled,
     /// There is nothing, or nothing that is whole.
@@ -63,10 +65,11 @@ impl Client {
         }
     }
 
-    /// Gives the instance's figures.
-    pub async fn report(&self, series: Vec<Series>) -> io::Result<()> {
+    /// Gives the instance's figures; how many octets messages may still take of the queue's disk, where it can tell.
+    pub async fn report(&self, series: Vec<Series>) -> io::Result<Option<u64>> {
         match self.ask(Ask::Figures(series), None).await? {
-            (Answer::Kept, _) => Ok(()),
+            (Answer::Room(octets), _) => Ok(Some(octets)),
+            (Answer::Kept, _) => Ok(None),
             (answer, _) => Err(unexpected(answer)),
         }
     }

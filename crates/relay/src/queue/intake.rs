@@ -25,6 +25,7 @@ use super::reports::dmarc::Aggregate;
 use super::snapshots::Snapshots;
 use super::store::message_record;
 use crate::events::unix_millis;
+use crate::handover::kept::Answer;
 use crate::handover::{Asked, Connection, Listener, Received, Reply};
 use crate::spool::writer::{AppendError, Body};
 use crate::spool::{Status, StoredMessage};
@@ -107,7 +108,10 @@ impl Intake {
                     continue;
                 }
                 Ok(Some(Asked::Figures(series))) => {
-                    let answer = self.figures.put(self.provenance, series);
+                    let answer = match self.figures.put(self.provenance, series) {
+                        Answer::Kept => self.room().await,
+                        failed => failed,
+                    };
                     if connection.answer(&answer, None).await.is_err() {
                         return;
                     }
@@ -164,6 +168,16 @@ impl Intake {
             if connection.reply(&reply).await.is_err() {
                 return;
             }
+        }
+    }
+
+    /// What the disk has room for, so that smtpd need not receive what would be refused.
+    async fn room(&self) -> Answer {
+        let store = self.worker.store.clone();
+        match tokio::task::spawn_blocking(move || store.room()).await {
+            Ok(Ok(octets)) => Answer::Room(octets),
+            // A disk that cannot even be measured is told by who writes to it.
+            _ => Answer::Kept,
         }
     }
 

@@ -26,6 +26,7 @@ pub struct Store {
     segments: Arc<Mutex<Segments>>,
     last_id: AtomicU64,
     slack: u64,
+    reserve: u64,
     fresh: Mutex<Fresh>,
 }
 
@@ -130,6 +131,7 @@ impl Store {
             segments,
             last_id,
             slack: 2 * options.segment_octets,
+            reserve: options.reserve_octets,
             fresh: Mutex::default(),
         };
         Ok((store, thread, recovered))
@@ -224,6 +226,12 @@ impl Store {
     /// Octets of all segments.
     pub fn octets(&self) -> u64 {
         lock(&self.segments).octets.values().sum()
+    }
+
+    /// Octets that messages may still take of the file system. Blocks.
+    pub fn room(&self) -> io::Result<u64> {
+        let free = lock(&self.disk).free()?;
+        Ok(free.saturating_sub(self.reserve))
     }
 
     /// Dead octets that are no reason to copy anything: two segments.

@@ -360,6 +360,9 @@ impl Connection {
             )),
             handover::Reply::Refused { code, enhanced, text } => {
                 let reply = format!("{code} {enhanced} {text}");
+                if text == replies::queue_full().text() {
+                    self.server.room.lacked(envelope.size, Instant::now());
+                }
                 if let Some(inline) = denial.filter(|_| text == replies::hold_full().text()) {
                     let check = inline.because.and_then(|because| because.check);
                     let evidence = format!("the hold is full: {reply}");

@@ -1,8 +1,9 @@
-//! The instance's figures, told to the queue, which answers for the node: nobody may connect to smtpd.
+//! The instance's figures, told to the queue, which answers for the node: nobody may connect to smtpd. The queue's answer says
+//! what room its disk has.
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Server;
 use crate::handover::kept::Client;
@@ -23,8 +24,12 @@ pub(super) async fn report(server: Arc<Server>) {
         }
         if let Some(connected) = &client {
             measure(&server);
-            let told = tokio::time::timeout(EVERY, connected.report(server.events.meter().series()));
-            if !matches!(told.await, Ok(Ok(()))) || report_of_proxy(&server, connected).await.is_err() {
+            let series = server.events.meter().series();
+            let told = tokio::time::timeout(EVERY, connected.report(series)).await;
+            if let Ok(Ok(room)) = told {
+                server.room.told(room, Instant::now());
+            }
+            if !matches!(told, Ok(Ok(_))) || report_of_proxy(&server, connected).await.is_err() {
                 client = None;
             }
         }

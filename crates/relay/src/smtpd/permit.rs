@@ -146,14 +146,16 @@ impl Connection {
             return self.mail_inward(mail).await;
         }
         if self.submitter.is_some() {
-            return self.owns(&mail.path);
+            self.owns(&mail.path)?;
+            return self.has_room(mail);
         }
         match self.server.instance.authentication {
             Authentication::None => self.within_limits().await,
             Authentication::ClientCertificate if self.trusted => Ok(()),
             Authentication::ClientCertificate => Err(Denial::plain(replies::not_allowed_here())),
             Authentication::Sasl => self.owns(&mail.path),
-        }
+        }?;
+        self.has_room(mail)
     }
 
     /// A user sends under his own address, or none.

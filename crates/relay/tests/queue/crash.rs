@@ -15,10 +15,10 @@ use crate::sink::Sink;
 const MOMENTS: [u64; 12] = [3, 5, 9, 14, 22, 35, 55, 80, 120, 180, 260, 400];
 const CLIENTS: usize = 8;
 /// `concurrency-per-destination` by default.
-const UNDER_WAY: usize = 10;
+pub(crate) const UNDER_WAY: usize = 10;
 
 /// Content of message `number`: sizes from 100 octets to over a megabyte, recognisable, with dots to stuff.
-fn content(number: usize) -> String {
+pub(crate) fn content(number: usize) -> String {
     let lines = match number % 20 {
         0 => 20_000,
         1..5 => 700,
@@ -31,7 +31,7 @@ fn content(number: usize) -> String {
     format!("From: <app@example.org>\r\nX-Number: {number}\r\n\r\n{body}")
 }
 
-fn number_of(content: &str) -> usize {
+pub(crate) fn number_of(content: &str) -> usize {
     let line = content
         .lines()
         .find_map(|line| line.strip_prefix("X-Number: "))

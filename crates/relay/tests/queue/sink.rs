@@ -1,5 +1,5 @@
 //! A mail store that speaks LMTP (RFC 2033) on loopback and keeps what it gets. Mailboxes behave by their names:
-//! `refuse…` is refused for good, `later…` once each, everything else is taken; after `bye…` the connection ends,
+//! `refuse…` is refused for good, `later…` once each, `never…` each time, everything else is taken; after `bye…` the connection ends,
 //! `slow…` is answered when the test says so. Mail from `busy…` gets 421.
 
 use std::collections::HashSet;
@@ -190,7 +190,9 @@ impl Sink {
     fn recipient(&self, mailbox: &str) -> &'static str {
         if mailbox.starts_with("refuse") {
             "550 5.1.1 no such mailbox\r\n"
-        } else if mailbox.starts_with("later") && self.deferred.lock().unwrap().insert(mailbox.into()) {
+        } else if mailbox.starts_with("never")
+            || (mailbox.starts_with("later") && self.deferred.lock().unwrap().insert(mailbox.into()))
+        {
             "450 4.2.0 not now\r\n"
         } else {
             "250 2.1.5 ok\r\n"

@@ -333,6 +333,12 @@ pub fn queue_full() -> Reply {
     Reply::new(452, (4, 3, 1), "The queue's storage is full; try again later")
 }
 
+/// The spool has room, but not for a message of the size that MAIL declares (RFC 1870 section 6.1).
+pub fn no_room(size: u64) -> Reply {
+    let text = format!("The queue's storage has no room for {size} octets now; try again later");
+    Reply::new(452, (4, 3, 1), text)
+}
+
 /// A wrong user or password.
 pub fn authentication_failed() -> Reply {
     Reply::new(535, (5, 7, 8), "The user or the password is wrong")

@@ -108,6 +108,7 @@ fn all() -> Vec<Reply> {
         envelope_too_large(),
         queue_unavailable(),
         queue_full(),
+        no_room(52_428_800),
         authentication_failed(),
         authentication_unavailable(),
         logins_throttled(5),
