@@ -429,3 +429,56 @@ async fn what_came_of_tls_is_reported_over_the_way_that_is_broken() {
     let again = setup.sink.taken();
     assert_eq!(again.iter().filter(is_report).count(), mailed.len());
 }
+
+#[tokio::test]
+async fn many_domains_that_name_one_address_do_not_flood_it() {
+    const MOST: usize = 100;
+    let directory = tempfile::tempdir().unwrap();
+    let sink = Sink::start();
+    let port = host_at((CLEAR, 0).into(), &sink, None).port();
+    let mut world = World::default();
+    world.mx("victim.example", 10, "mx.victim.example");
+    world.address("mx.victim.example", CLEAR);
+    let domains: Vec<String> = (0..MOST + 3).map(|number| format!("d{number}.example")).collect();
+    for (number, domain) in domains.iter().enumerate() {
+        let local = if number % 2 == 0 {
+            "postmaster"
+        } else {
+            "PostMaster+x"
+        };
+        let record = format!("v=TLSRPTv1; rua=mailto:{local}@victim.example");
+        world.text(&format!("_smtp._tls.{domain}"), &record);
+    }
+    let seen = json!({"policies": [], "tries": 0, "after": 0});
+    let collected: serde_json::Map<_, _> = domains
+        .iter()
+        .map(|domain| (domain.clone(), seen.clone()))
+        .collect();
+    let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / DAY * DAY;
+    let begin = (today - 2 * DAY).to_string();
+    let dropped = json!({"named": {"full.example": 7}, "others": 2});
+    let kept = json!({"periods": {begin: {"domains": collected, "done": [], "dropped": dropped}}});
+    let file = directory.path().join("state/reports/tls.json");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(&file, kept.to_string()).unwrap();
+
+    let configuration = with_tls(world.serve(), port, "\"opportunistic\"", REPORTS);
+    let mut queue = Queue::start(directory.path(), &configuration);
+    queue.wait("what found no room", |kind| {
+        matches!(kind, EventKind::Warning { text } if text.contains("TLS reports") && text.contains("7 of full.example, 2 of others"))
+    });
+    let taken = sink.wait("the reports that are sent", |taken| taken.len() >= MOST);
+    // They are made in the order of their names.
+    queue.wait(
+        "the last one is not sent",
+        |kind| matches!(kind, EventKind::Report { domain, reason: Some(_), .. } if domain == "d99.example"),
+    );
+    let left_out = queue.events().into_iter().filter(|kind| {
+        matches!(kind, EventKind::Report { to, reason: Some(reason), .. }
+            if to[0].ends_with("@victim.example") && reason.starts_with("100 reports"))
+    });
+    assert_eq!(left_out.count(), 3);
+    queue.stop();
+    assert_eq!(taken.len(), MOST);
+    assert_eq!(sink.taken().len(), MOST);
+}
