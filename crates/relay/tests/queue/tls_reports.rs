@@ -25,6 +25,8 @@ use crate::sink::{Sink, Taken};
 use crate::tls::{Authority, host_at};
 
 const WEB: Ipv4Addr = Ipv4Addr::new(127, 0, 29, 1);
+/// Where no web server of others may be.
+const INNER: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 1);
 /// Shows the right certificate.
 const GOOD: Ipv4Addr = Ipv4Addr::new(127, 0, 29, 2);
 /// Shows one of the right authority for another name.
@@ -91,6 +93,7 @@ fn cases(key: &[u8]) -> Vec<Case> {
         case("both.example", UNKNOWN, Nothing, true, vec![("no-policy-found", 1, 0, vec![])]),
         case("mute.example", UNKNOWN, Nothing, true, vec![]),
         case("twice.example", UNKNOWN, Nothing, true, vec![]),
+        case("inward.example", UNKNOWN, Nothing, true, vec![]),
     ]
 }
 
@@ -99,6 +102,7 @@ fn rua(domain: &str) -> Vec<String> {
     match domain {
         "mute.example" => vec!["v=spf1 -all".into()],
         "twice.example" => vec![of("mailto:a@twice.example"), of("mailto:b@twice.example")],
+        "inward.example" => vec![of("https://reports.inward.example/")],
         "posted.example" => vec![of("https://mta-sts.good.example/reports?of=posted")],
         "both.example" => {
             vec![of(
@@ -158,6 +162,7 @@ impl Setup {
             let host = format!("mx.{}", case.domain);
             world.mx(case.domain, 10, &host).address(&host, case.host);
             world.address(&format!("mta-sts.{}", case.domain), WEB);
+            world.address(&format!("reports.{}", case.domain), INNER);
             for text in rua(case.domain) {
                 world.text(&format!("_smtp._tls.{}", case.domain), &text);
             }
@@ -175,7 +180,9 @@ impl Setup {
         }
         world.bogus(&format!("_{port}._tcp.mx.bogus.example"), RecordType::TLSA);
         std::fs::write(directory.join("web.crt"), authority.pem()).unwrap();
-        let more = format!("{REPORTS}[mta-sts]\nca = \"web.crt\"\nport = {web}");
+        let more = format!(
+            "{REPORTS}[mta-sts]\nca = \"web.crt\"\nport = {web}\nallowed-networks = [\"127.0.29.0/24\"]"
+        );
         // What is deferred is not tried again within the test: each domain has one session.
         let configuration = with_tls(world.serve(), port, "\"required\"", &more)
             .replace("retry = [1]", "retry = [600]")
@@ -410,6 +417,7 @@ async fn what_came_of_tls_is_reported_over_the_way_that_is_broken() {
         ("mute.example", "does not ask"),
         ("twice.example", "does not ask"),
         ("both.example", "mta-sts.stranger.example"),
+        ("inward.example", "no address of the public Internet"),
     ] {
         let seen = |kind: &EventKind| {
             matches!(kind, EventKind::Report { domain: about, to, reason: Some(reason), .. }

@@ -342,7 +342,9 @@ async fn post(desk: &Desk, url: &str, packed: &[u8]) -> Result<(), Failure> {
     };
     let posted = mta_sts.fetcher().post(desk.dns, url, MEDIA_TYPE, packed).await;
     posted.map_err(|error| match error {
-        FetchError::Url(_) | FetchError::Name(_) => Failure::Never(error.to_string()),
+        FetchError::Url(_) | FetchError::Name(_) | FetchError::NotPublic(_) => {
+            Failure::Never(error.to_string())
+        }
         _ => Failure::Later(error.to_string()),
     })
 }
