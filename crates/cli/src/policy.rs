@@ -69,19 +69,44 @@ enum Hiding {
     Whole,
     /// Something stands for them, so that a sender's and a mailbox's messages can be counted. The key is this process's, and
     /// what is made with it goes to `postern-relay` and no further.
-    Pseudonyms(RandomState),
+    Pseudonyms {
+        key: RandomState,
+        /// The site's, whose address is nobody's secret: mail for `postmaster` goes there.
+        postmaster: String,
+    },
 }
 
 impl Hiding {
     /// Beside the domain only that matters which messages are the same one's.
     fn hide(&self, address: &mut String) {
         if let Some((local, domain)) = address.rsplit_once('@') {
-            *address = match self {
-                Self::Pseudonyms(key) if local != "*" => {
-                    format!("~{:016x}@{domain}", key.hash_one(local.to_lowercase()))
+            let local = match self {
+                Self::Pseudonyms { postmaster, .. }
+                    if local.eq_ignore_ascii_case("postmaster")
+                        || address.eq_ignore_ascii_case(postmaster) =>
+                {
+                    "postmaster".to_owned()
                 }
-                Self::Pseudonyms(_) | Self::Whole => format!("*@{domain}"),
+                _ => self.stands_for(local),
             };
+            *address = format!("{local}@{domain}");
+        }
+    }
+
+    /// The name of a user may be without a domain.
+    fn hide_user(&self, user: &mut String) {
+        *user = match user.rsplit_once('@') {
+            Some((local, domain)) => format!("{}@{domain}", self.stands_for(local)),
+            None => self.stands_for(user),
+        };
+    }
+
+    fn stands_for(&self, local: &str) -> String {
+        match self {
+            Self::Pseudonyms { key, .. } if local != "*" => {
+                format!("~{:016x}", key.hash_one(local.to_lowercase()))
+            }
+            Self::Pseudonyms { .. } | Self::Whole => "*".to_owned(),
         }
     }
 }
@@ -111,6 +136,11 @@ fn redacted(mut event: Event, hiding: &Hiding) -> Option<Event> {
     match &mut event.kind {
         EventKind::Connected { .. } | EventKind::Verdict { .. } => {}
         EventKind::Disconnected { reason } => *reason = None,
+        EventKind::Authenticated { user } => hiding.hide_user(user),
+        EventKind::OnBehalf { peer, helo } => {
+            peer.clear();
+            helo.clear();
+        }
         EventKind::Check {
             check,
             evidence,
@@ -159,7 +189,8 @@ fn hide_texts(value: &mut serde_json::Value) {
 }
 
 fn replay(file: &Path, node: &str, journals: &[Source<'_>], json: bool) -> Result<()> {
-    let rendered = site::load(file)?.render(node)?;
+    let site = site::load(file)?;
+    let rendered = site.render(node)?;
     let relay = rendered
         .iter()
         .find(|file| file.path.ends_with("relay.toml"))
@@ -181,7 +212,10 @@ fn replay(file: &Path, node: &str, journals: &[Source<'_>], json: bool) -> Resul
     let fed = std::thread::scope(|scope| {
         let shown = scope.spawn(move || print(BufReader::new(out), json));
         let mut input = std::io::BufWriter::new(input);
-        let hiding = Hiding::Pseudonyms(RandomState::new());
+        let hiding = Hiding::Pseudonyms {
+            key: RandomState::new(),
+            postmaster: site.postmaster(),
+        };
         let fed = feed(journals, &hiding, &mut input).and_then(|()| Ok(input.flush()?));
         drop(input);
         let outcome = shown

@@ -19,6 +19,7 @@ pub mod mta_sts;
 pub mod mx;
 pub mod observed;
 pub mod policy;
+pub mod reach;
 pub mod session;
 pub mod shelf;
 pub mod source;

@@ -76,6 +76,8 @@ struct Conversation {
     pending: Option<Pending>,
     /// Its messages are passed on, and never held here.
     passed_on: bool,
+    /// Who logged in.
+    user: Option<String>,
     /// Where only a recipient was refused, the verdict over the message is still to come.
     since: u64,
 }
@@ -88,6 +90,7 @@ struct Pending {
     findings: Vec<Finding>,
     /// Where a scanner had not answered, the message would have been held.
     may_hold: bool,
+    user: Option<String>,
 }
 
 /// Whose connection it is.
@@ -97,6 +100,8 @@ struct Of<'a> {
     peer: Option<IpAddr>,
     /// The client, where it is counted: neither one of ours nor a listed peer.
     counted: Option<IpAddr>,
+    /// A user's, whose mail goes inward: it is only looked into for what must not pass.
+    inward: bool,
 }
 
 impl Conversation {
@@ -205,7 +210,7 @@ pub fn replay(config: &Config, mut input: impl BufRead, mut out: impl Write) -> 
 
 struct Replay<'a> {
     config: &'a Config,
-    limits: Limits,
+    limits: Limits<'a>,
     conversations: HashMap<String, Conversation>,
     /// Connections with a verdict, in order.
     waiting: VecDeque<(Millis, String)>,
@@ -228,6 +233,7 @@ impl Replay<'_> {
             return self.scanned_late(event, id, instance, out);
         }
         let now = at(event);
+        self.limits.goes_on(now);
         while let Some((then, old)) = self.waiting.pop_front_if(|(then, _)| *then + PATIENCE < now) {
             self.nothing_more(&old, then, out)?;
         }
@@ -263,6 +269,9 @@ impl Replay<'_> {
             EventKind::Authenticated { .. } | EventKind::OnBehalf { .. } => {
                 let submission = self.config.instance.get(instance).map(|one| one.submission);
                 conversation.passed_on = submission.is_some_and(|one| one != Submission::Off);
+                if let EventKind::Authenticated { user } = &event.kind {
+                    conversation.user = Some(user.clone());
+                }
             }
             EventKind::Check {
                 check,
@@ -288,6 +297,7 @@ impl Replay<'_> {
                     was: decision.clone(),
                     findings,
                     may_hold: self.config.hybrid.is_some() && !conversation.passed_on,
+                    user: conversation.user.clone(),
                 });
             }
             EventKind::Queued { from, to, size, .. } => {
@@ -323,16 +333,16 @@ impl Replay<'_> {
     }
 
     fn of<'e>(&self, instance: &'e str, trace: &str) -> Of<'e> {
-        let peer = self.conversations.get(trace).and_then(|known| known.peer);
-        let strangers = self
-            .config
-            .instance
-            .get(instance)
-            .is_some_and(|instance| instance.authentication == Authentication::None);
+        let conversation = self.conversations.get(trace);
+        let peer = conversation.and_then(|known| known.peer);
+        let settings = self.config.instance.get(instance);
+        let strangers = settings.is_some_and(|instance| instance.authentication == Authentication::None);
+        let passes = settings.is_some_and(|instance| instance.submission == Submission::PassInward);
         Of {
             instance,
             peer,
             counted: peer.filter(|peer| strangers && !self.config.is_listed(*peer)),
+            inward: passes && conversation.is_some_and(|known| known.user.is_some()),
         }
     }
 
@@ -349,16 +359,17 @@ impl Replay<'_> {
             was,
             findings,
             may_hold,
+            user,
         } = pending;
         let message = of.counted.map(|peer| Counted {
             peer,
+            user: user.as_deref(),
             from: from.unwrap_or_default(),
             findings,
             at: at(event),
         });
         if message.is_some()
-            && from
-                .into_iter()
+            && (user.as_deref().into_iter().chain(from))
                 .chain(to.iter().map(String::as_str))
                 .any(|one| !is_told(one))
         {
@@ -378,19 +389,41 @@ impl Replay<'_> {
         if mailboxes.is_empty() && !to.is_empty() {
             return Ok(());
         }
-        let over = message.and_then(|message| self.limits.came(message));
-        let decision = if let Some(over) = over {
-            over
+        let early = self.before_content(of, message, findings, was);
+        let decision = if let Some(refused) = early {
+            refused
         } else {
-            self.missing(of.instance, of.peer, findings);
+            self.missing(of, findings);
             self.weigh(of.instance, of.peer, findings, "", (was, *may_hold))
         };
         if let Some(message) = message
             && matches!(decision.word, "accept" | "mark" | "hold")
         {
-            self.limits.taken(message, &mailboxes);
+            self.limits.taken(message, &mailboxes, decision.word != "accept");
         }
         self.compare(event, of, (from, &mailboxes), was, &decision, out)
+    }
+
+    /// What stands against a message before it is looked into. Who is refused for where it comes from is not counted as its sender.
+    fn before_content(
+        &self,
+        of: Of<'_>,
+        message: Option<Counted<'_>>,
+        findings: &[Finding],
+        was: &str,
+    ) -> Option<Decision> {
+        let of_content = |check| matches!(check, CheckName::Content | CheckName::Virus | CheckName::Spam);
+        message
+            .and_then(|message| self.limits.begin(message))
+            .or_else(|| {
+                let origin = findings.iter().filter(|finding| !of_content(finding.check));
+                let origin: Vec<Finding> = origin.cloned().collect();
+                let decision = self.weigh(of.instance, of.peer, &origin, "", (was, false));
+                if matches!(decision.word, "defer" | "reject") {
+                    return Some(decision);
+                }
+                message.and_then(|message| self.limits.go_on(message))
+            })
     }
 
     /// What came of the scan of a message that was held. What would be refused is in quarantine.
@@ -431,6 +464,7 @@ impl Replay<'_> {
                     instance,
                     peer: held.peer,
                     counted: None,
+                    inward: false,
                 };
                 self.compare(event, of, (None, &[]), was, &decision, out)
             }
@@ -473,18 +507,16 @@ impl Replay<'_> {
     }
 
     /// Counts the checks that are asked for and were not made.
-    fn missing(&mut self, instance: &str, peer: Option<IpAddr>, findings: &[Finding]) {
-        let listed = peer.is_some_and(|peer| self.config.is_listed(peer));
-        let Some(checks) = self
-            .config
-            .instance
-            .get(instance)
-            .map(|instance| &instance.checks)
-        else {
+    fn missing(&mut self, of: Of<'_>, findings: &[Finding]) {
+        let listed = of.peer.is_some_and(|peer| self.config.is_listed(peer));
+        let instance = self.config.instance.get(of.instance);
+        let Some(checks) = instance.map(|instance| &instance.checks) else {
             return;
         };
-        for check in checks {
-            if self.asks(instance, *check, listed) && !findings.iter().any(|finding| finding.check == *check)
+        let is_for = |check| !of.inward || matches!(check, CheckName::Content | CheckName::Virus);
+        for check in checks.iter().filter(|check| is_for(**check)) {
+            if self.asks(of.instance, *check, listed)
+                && !findings.iter().any(|finding| finding.check == *check)
             {
                 *self.summary.not_made.entry(check.as_str()).or_default() += 1;
             }

@@ -162,3 +162,59 @@ fn a_lower_limit_and_a_new_sealer_change_verdicts() {
         "{changed}"
     );
 }
+
+#[test]
+fn users_and_the_postmaster_are_counted_without_their_names() {
+    let line = |trace: &str, rest: &str| {
+        format!(
+            "event {{\"time\":\"2026-01-02T03:00:00.000Z\",\"process\":\"smtpd/public\",\"trace\":\"{trace}\",{rest}}}\n"
+        )
+    };
+    let connected = r#""event":"connected","peer":"192.0.2.7","port":1"#;
+    let submitted = |trace: &str, user: &str| {
+        let user = format!("\"event\":\"authenticated\",\"user\":\"{user}\"");
+        let verdict = r#""event":"verdict","decision":"accept""#;
+        [connected, &user, verdict, r#""event":"disconnected""#]
+            .map(|rest| line(trace, rest))
+            .concat()
+    };
+    let late = r#""event":"refused","stage":"rcpt","code":451,"enhanced":"4.7.1","text":"TEXT","from":"bob@elsewhere.example","to":["PostMaster@example.org"]"#;
+    let reply =
+        postern_smtp::replies::rate_limited("to this recipient", 1, std::time::Duration::from_mins(9));
+    let journal = submitted("u1", "alice@example.org")
+        + &submitted("u2", "Alice@example.org")
+        + &line("t1", connected)
+        + &line("t1", r#""event":"verdict","decision":"accept""#)
+        + &line(
+            "t1",
+            r#""event":"queued","from":"bob@elsewhere.example","to":["alice@example.org"],"size":700"#,
+        )
+        + &line("t2", connected)
+        + &line("t2", &late.replace("TEXT", &reply.text()));
+    let mut site = EXAMPLE.to_owned();
+    for (key, old) in [
+        ("postmaster = ", "\"postmaster@example.org\""),
+        ("messages-per-hour = ", "100"),
+        ("messages-per-hour-sender = ", "1000"),
+        ("messages-per-hour-recipient = ", "1000"),
+    ] {
+        let new = if old.starts_with('"') {
+            "\"alice@example.org\""
+        } else {
+            "1"
+        };
+        assert!(site.contains(&format!("{key}{old}")), "{key}");
+        site = site.replace(&format!("{key}{old}"), &format!("{key}{new}"));
+    }
+    let changed = out(&Desk::new(&site, &journal).replay(&[]));
+    // Alice's second message is over a sender's limit; the address is a stranger's only at t1; the postmaster has had his one.
+    assert!(changed.contains("1 would differ; 1 accept -> defer"), "{changed}");
+    assert!(
+        changed.contains("u2  accept -> defer") && changed.contains("from this sender"),
+        "{changed}"
+    );
+    assert!(!changed.contains("alice"), "{changed}");
+    let recorded = out(&Desk::new(&site, &journal).postern(&["record"]));
+    assert!(recorded.contains(r#""user":"*@example.org""#), "{recorded}");
+    assert!(!recorded.to_lowercase().contains("alice"), "{recorded}");
+}

@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use super::priority::Class;
 use super::provenance::Provenance;
-use crate::config::Config;
 use crate::config::diagnostic::Fault;
+use crate::config::{Config, Network};
 
 /// `[next-hop.NAME]`
 #[derive(Debug, Clone, Deserialize)]
@@ -211,6 +211,13 @@ pub struct MtaSts {
     /// Port of the web servers, 443 but in tests.
     #[serde(default = "default_https")]
     pub port: u16,
+    /// Networks and addresses of the site: no web server of others is there, whatever the DNS says. Those that are not of the
+    /// public Internet need not be named.
+    #[serde(default)]
+    pub own_networks: Vec<Network>,
+    /// Web servers may be here all the same; for tests, whose servers are on loopback.
+    #[serde(default)]
+    pub allowed_networks: Vec<Network>,
 }
 
 fn default_policies() -> PathBuf {

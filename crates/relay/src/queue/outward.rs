@@ -13,6 +13,7 @@ use crate::deliver::mta_sts::store::Store;
 use crate::deliver::mx::Mx;
 use crate::deliver::observed::Observer;
 use crate::deliver::policy::Authorities;
+use crate::deliver::reach::Reach;
 use crate::deliver::shelf::Shelf;
 use crate::deliver::source::Sources;
 use crate::deliver::{Courier, policy, tls};
@@ -54,6 +55,10 @@ pub fn mta_sts(config: &Config, events: &Events) -> anyhow::Result<Policies> {
     let fetcher = Fetcher {
         client: authorities.client.clone(),
         port: settings.port,
+        reach: Reach {
+            own: settings.own_networks.clone(),
+            exceptions: settings.allowed_networks.clone(),
+        },
     };
     let dns = Dns::new(config.resolver.address);
     let mta_sts = MtaSts::new(dns, fetcher, store, events.clone());

@@ -18,7 +18,7 @@ use anyhow::Context as _;
 use tokio::task::JoinSet;
 
 use crate::config::Config;
-use crate::events::{Events, unix_millis};
+use crate::events::{Events, rfc3339_millis, unix_millis};
 use desk::Desk;
 use dmarc::Aggregate;
 use kept::{Content, Due, Kept};
@@ -39,6 +39,7 @@ pub trait Kind: Send + Sync + 'static {
     fn report(
         &self,
         desk: &Desk,
+        kept: &Kept<Self::Content>,
         due: &Due<Self::Content>,
     ) -> impl Future<Output = Result<(), Failure>> + Send;
 }
@@ -155,16 +156,28 @@ impl<K: Kind> Reports<K> {
         loop {
             tick.tick().await;
             let due = self.kept.take_due(now());
+            self.tell_dropped();
             self.write().await;
             for due in due {
                 let domain = due.domain.clone();
-                let reason = match self.kind.report(&self.desk, &due).await {
+                let reason = match self.kind.report(&self.desk, &self.kept, &due).await {
                     Ok(()) => continue,
                     Err(Failure::Later(_)) if self.kept.put_back(due, now()) => continue,
                     Err(Failure::Later(reason) | Failure::Never(reason)) => reason,
                 };
                 self.desk.tell(K::NAME, &domain, Vec::new(), Some(reason));
             }
+        }
+    }
+
+    /// Says what is missing in the reports of periods that are over.
+    fn tell_dropped(&self) {
+        for (begin, dropped) in self.kept.take_dropped(now()) {
+            let begin = rfc3339_millis(begin.saturating_mul(1000));
+            self.desk.worker.events.warn(format!(
+                "{} reports of the period from {begin} leave out what found no room in them (observations about a domain): {dropped}",
+                K::NAME
+            ));
         }
     }
 

@@ -38,8 +38,11 @@ impl Replay<'_> {
                 // What was seen of other recipients belongs to the message that may still come.
                 Vec::new()
             };
+            let trace = event.trace.as_deref().unwrap_or_default();
+            let user = self.conversations.get(trace).and_then(|known| known.user.clone());
             let message = of.counted.map(|peer| Counted {
                 peer,
+                user: user.as_deref(),
                 from: from.as_deref().unwrap_or_default(),
                 findings: &findings,
                 at: at(event),
@@ -48,10 +51,10 @@ impl Replay<'_> {
                 ("mail", _) => self.limits.may_begin(message),
                 ("rcpt", Some(mailbox)) => self.limits.may_go_to(mailbox, message),
                 ("rcpt", None) => None,
-                _ => self.limits.came(message),
+                _ => self.before_content(of, Some(message), &findings, "defer"),
             });
             let unknown = match limit {
-                Limit::Sender => from.as_deref(),
+                Limit::Sender => user.as_deref().or(from.as_deref()),
                 Limit::Recipient => to.first().map(String::as_str),
                 Limit::Address | Limit::Network => None,
             };

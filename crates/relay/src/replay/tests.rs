@@ -577,3 +577,196 @@ fn mail_in_the_hold_is_weighed_when_it_comes_and_when_it_is_scanned() {
     );
     assert_eq!(differences[1]["reply"], Value::Null);
 }
+
+fn pass(check_name: &str, trace: &str) -> String {
+    let seen = Authenticated {
+        result: AuthResult::Pass,
+        results: String::new(),
+        proves_reverse_path: check_name == "spf",
+        policy: DomainPolicy::Reject,
+        domain: "x.example".into(),
+        vouched_by: None,
+        sealed: Vec::new(),
+        report: None,
+    };
+    check(trace, check_name, &Observation::Authenticated(seen))
+}
+
+#[test]
+fn who_logged_in_is_no_stranger() {
+    let submitted = |minute: u32, user: &str| {
+        let trace = format!("u{minute}");
+        let user = user.to_owned();
+        [
+            connected(minute, &trace),
+            line(minute, &trace, EventKind::Authenticated { user }),
+            check(&trace, "virus", &Observation::Clean),
+            verdict(minute, &trace, "accept"),
+            line(minute, &trace, EventKind::Disconnected { reason: None }),
+        ]
+        .concat()
+    };
+    let journal: String = (0..3)
+        .map(|at| submitted(at, ["a@example.org", "A@example.org"][at as usize % 2]))
+        .chain([submitted(3, "b@example.org")])
+        .collect();
+    let with = |limits: &str| {
+        let tables = format!("[limits]\n{limits}\n[virus]\nsocket = \"off\"\n[greylist]\ndelay = 300");
+        let mut config = config(&tables, "\"greylist\", \"spf\", \"virus\", \"reverse-dns\"");
+        config.instance.get_mut("public").unwrap().submission = Submission::PassInward;
+        config
+    };
+    let (differences, sum) = replayed(
+        &with("messages-per-hour = 1\nmessages-per-hour-sender = 5"),
+        &journal,
+    );
+    assert_eq!(
+        differences,
+        [] as [Value; 0],
+        "an address's limit is for strangers"
+    );
+    assert_eq!((&sum["judged"], &sum["not_made"]), (&json!(4), &json!({})));
+    // A sender's is theirs, too.
+    let two = with("messages-per-hour-sender = 2");
+    let (differences, _) = replayed(&two, &journal);
+    assert_eq!(differences.len(), 1, "{differences:?}");
+    assert_eq!(differences[0]["trace"], "u2");
+    let late = |text| {
+        let refused = EventKind::Refused {
+            stage: "mail".into(),
+            code: 451,
+            enhanced: "4.7.1".into(),
+            text,
+            check: None,
+            evidence: None,
+            from: Some("z@example.org".into()),
+            to: vec![],
+        };
+        let user = "a@example.org".to_owned();
+        [
+            connected(5, "late"),
+            line(5, "late", EventKind::Authenticated { user }),
+            line(5, "late", refused),
+        ]
+        .concat()
+    };
+    let late = late(replies::rate_limited("from this sender", 2, Duration::from_mins(7)).text());
+    let (differences, _) = replayed(&two, &format!("{journal}{late}"));
+    assert_eq!(
+        differences.len(),
+        1,
+        "he is still over his limit: {differences:?}"
+    );
+    // Where his name was left out, nobody is counted for him.
+    let hidden: String = (0..3).map(|at| submitted(at, "*@example.org")).collect();
+    let (differences, sum) = replayed(&two, &hidden);
+    assert_eq!(differences, [] as [Value; 0]);
+    assert_eq!(sum["not_counted"], 3);
+}
+
+#[test]
+fn who_is_new_has_no_history_until_he_makes_one() {
+    let mail = |day: u32, minute: u32, from: &str| {
+        let text = taken(minute, "2.7", from, &["me@example.org"]);
+        let trace = format!("t{minute}");
+        let (connected, rest) = text.split_once('\n').unwrap();
+        let text = format!(
+            "{connected}\n{}{}{rest}",
+            pass("spf", &trace),
+            pass("dmarc", &trace)
+        );
+        text.replace("2026-01-02", &format!("2026-01-{day:02}"))
+            .replace(&format!("\"{trace}\""), &format!("\"d{day}-{minute}\""))
+    };
+    let three = |day, from| (10..13).map(|at| mail(day, at, from)).collect::<String>();
+    let changes = |journal: &str| {
+        let limits = "messages-per-hour = 0\nmessages-per-hour-sender = 2\nproven-messages = 3";
+        let config = config(&format!("[limits]\n{limits}"), "\"spf\", \"dkim\", \"dmarc\"");
+        let (differences, _) = replayed(&config, journal);
+        differences
+            .iter()
+            .map(|one| one["trace"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    // On the first day nobody knows, and who was there then is known later.
+    let old = three(2, "a@old.example");
+    assert_eq!(changes(&old), [""; 0]);
+    assert_eq!(
+        changes(&(mail(2, 1, "a@old.example") + &three(5, "a@old.example"))),
+        [""; 0]
+    );
+    // Another who comes later has two, and more only when he has a history.
+    let new = three(5, "a@new.example");
+    assert_eq!(changes(&(old.clone() + &new)), ["d5-12"]);
+    let later = three(6, "a@new.example");
+    assert_eq!(changes(&(old + &new + &later)), ["d5-12"]);
+}
+
+#[test]
+fn who_is_refused_for_where_he_comes_from_is_not_counted_as_the_sender() {
+    let failed = Observation::Authenticated(Authenticated {
+        result: AuthResult::Fail,
+        results: String::new(),
+        proves_reverse_path: false,
+        policy: DomainPolicy::Reject,
+        domain: "one.example".into(),
+        vouched_by: None,
+        sealed: Vec::new(),
+        report: None,
+    });
+    let reply = replies::dmarc_rejected("one.example");
+    let refused = EventKind::Refused {
+        stage: "message".into(),
+        code: reply.code.value(),
+        enhanced: reply.enhanced.unwrap().to_string(),
+        text: reply.text(),
+        check: Some("dmarc".into()),
+        evidence: None,
+        from: Some("a@one.example".into()),
+        to: vec!["me@example.org".into()],
+    };
+    let journal = [
+        connected(0, "t0"),
+        check("t0", "dmarc", &failed),
+        verdict(0, "t0", "reject"),
+        line(0, "t0", refused),
+        taken(1, "2.7", "a@one.example", &["me@example.org"]),
+        taken(2, "2.7", "a@one.example", &["me@example.org"]),
+    ]
+    .concat();
+    let one = config(
+        "[limits]\nmessages-per-hour-sender = 1",
+        "\"spf\", \"dkim\", \"dmarc\"",
+    );
+    let (differences, _) = replayed(&one, &journal);
+    assert_eq!(differences.len(), 1, "{differences:?}");
+    assert_eq!(differences[0]["trace"], "t2");
+    // The address's is counted all the same.
+    let two = config("[limits]\nmessages-per-hour = 2", "\"spf\", \"dkim\", \"dmarc\"");
+    let (differences, _) = replayed(&two, &journal);
+    assert_eq!(differences.len(), 1, "{differences:?}");
+}
+
+#[test]
+fn the_postmaster_is_one_mailbox_however_he_is_written() {
+    for written in ["Postmaster", "PostMaster@Example.org", "CHIEF@example.org"] {
+        let reply = replies::rate_limited("to this recipient", 1, Duration::from_mins(7));
+        let journal = taken(1, "2.7", "a@one.example", &["chief@example.org"])
+            + &connected(2, "late")
+            + &refused("late", "rcpt", &reply, None, written);
+        assert_eq!(
+            changed("messages-per-hour-recipient = 1", &journal),
+            [],
+            "{written}"
+        );
+        let changes = changed("messages-per-hour-recipient = 2", &journal);
+        assert_eq!(changes.len(), 1, "{written}");
+    }
+    let other = taken(1, "2.7", "a@one.example", &["chief@example.org"])
+        + &taken(2, "2.7", "a@one.example", &["postmaster@elsewhere.example"]);
+    assert_eq!(
+        changed("messages-per-hour-recipient = 1", &other).len(),
+        1,
+        "of another domain: not ours to take"
+    );
+}

@@ -22,6 +22,7 @@ pub(crate) enum Fault {
 }
 
 #[derive(Default)]
+#[allow(clippy::struct_excessive_bools, reason = "they do not depend on each other")]
 struct State {
     log: Log,
     /// Of all files that have a name.

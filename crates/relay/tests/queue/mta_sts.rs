@@ -82,6 +82,8 @@ struct Site {
     sink: Sink,
     port: u16,
     web: u16,
+    /// Where web servers may be.
+    reach: &'static str,
     answers: Answers,
     /// Of the key of the host that no authority knows.
     key_digest: Vec<u8>,
@@ -126,6 +128,7 @@ impl Site {
             sink,
             port,
             web,
+            reach: "127.0.26.0/24",
             answers,
             key_digest,
         }
@@ -137,7 +140,10 @@ impl Site {
 
     async fn try_all(&self, directory: &Path, world: World, domains: &[&str]) -> Vec<Result<String, String>> {
         std::fs::write(directory.join("web.crt"), self.authority.pem()).unwrap();
-        let more = format!("[mta-sts]\nca = \"web.crt\"\nport = {}", self.web);
+        let more = format!(
+            "[mta-sts]\nca = \"web.crt\"\nport = {}\nallowed-networks = [\"{}\"]",
+            self.web, self.reach
+        );
         let configuration = configuration(world.serve(), self.port, &more);
         try_all(directory, &configuration, domains).await.0
     }
@@ -252,4 +258,21 @@ async fn a_policy_outlives_restarts_and_whoever_suppresses_it() {
     site.answer("moved.example", policy("none", "mx.moved.example"));
     assert_eq!(try_all(ODD, Some("3")).await, ["refused", "none TLS"]);
     assert_eq!(try_all(GOOD, Some("3")).await, ["mta-sts TLS", "none TLS"]);
+}
+
+#[tokio::test]
+async fn a_web_server_that_is_not_of_the_internet_is_not_asked() {
+    let domains = ["inward.example"];
+    let mut site = Site::new(&domains);
+    site.answer("inward.example", policy("enforce", "other.example"));
+    let try_all = async |site: &Site| {
+        let directory = tempfile::tempdir().unwrap();
+        let mut world = World::default();
+        publish(&mut world, "inward.example", GOOD, Some("1"));
+        site.try_all(directory.path(), world, &domains).await.remove(0)
+    };
+    // The policy stands against the host, so that who reads it sends nothing.
+    try_all(&site).await.unwrap_err();
+    site.reach = "127.0.26.2/31";
+    assert_eq!(try_all(&site).await, Ok("none TLS".into()));
 }

@@ -25,6 +25,8 @@ use crate::sink::{Sink, Taken};
 use crate::tls::{Authority, host_at};
 
 const WEB: Ipv4Addr = Ipv4Addr::new(127, 0, 29, 1);
+/// Where no web server of others may be.
+const INNER: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 1);
 /// Shows the right certificate.
 const GOOD: Ipv4Addr = Ipv4Addr::new(127, 0, 29, 2);
 /// Shows one of the right authority for another name.
@@ -91,6 +93,7 @@ fn cases(key: &[u8]) -> Vec<Case> {
         case("both.example", UNKNOWN, Nothing, true, vec![("no-policy-found", 1, 0, vec![])]),
         case("mute.example", UNKNOWN, Nothing, true, vec![]),
         case("twice.example", UNKNOWN, Nothing, true, vec![]),
+        case("inward.example", UNKNOWN, Nothing, true, vec![]),
     ]
 }
 
@@ -99,6 +102,7 @@ fn rua(domain: &str) -> Vec<String> {
     match domain {
         "mute.example" => vec!["v=spf1 -all".into()],
         "twice.example" => vec![of("mailto:a@twice.example"), of("mailto:b@twice.example")],
+        "inward.example" => vec![of("https://reports.inward.example/")],
         "posted.example" => vec![of("https://mta-sts.good.example/reports?of=posted")],
         "both.example" => {
             vec![of(
@@ -158,6 +162,7 @@ impl Setup {
             let host = format!("mx.{}", case.domain);
             world.mx(case.domain, 10, &host).address(&host, case.host);
             world.address(&format!("mta-sts.{}", case.domain), WEB);
+            world.address(&format!("reports.{}", case.domain), INNER);
             for text in rua(case.domain) {
                 world.text(&format!("_smtp._tls.{}", case.domain), &text);
             }
@@ -175,7 +180,9 @@ impl Setup {
         }
         world.bogus(&format!("_{port}._tcp.mx.bogus.example"), RecordType::TLSA);
         std::fs::write(directory.join("web.crt"), authority.pem()).unwrap();
-        let more = format!("{REPORTS}[mta-sts]\nca = \"web.crt\"\nport = {web}");
+        let more = format!(
+            "{REPORTS}[mta-sts]\nca = \"web.crt\"\nport = {web}\nallowed-networks = [\"127.0.29.0/24\"]"
+        );
         // What is deferred is not tried again within the test: each domain has one session.
         let configuration = with_tls(world.serve(), port, "\"required\"", &more)
             .replace("retry = [1]", "retry = [600]")
@@ -401,6 +408,7 @@ async fn what_came_of_tls_is_reported_over_the_way_that_is_broken() {
         ("mute.example", "does not ask"),
         ("twice.example", "does not ask"),
         ("both.example", "mta-sts.stranger.example"),
+        ("inward.example", "no address of the public Internet"),
     ] {
         let seen = |kind: &EventKind| {
             matches!(kind, EventKind::Report { domain: about, to, reason: Some(reason), .. }
@@ -419,4 +427,57 @@ async fn what_came_of_tls_is_reported_over_the_way_that_is_broken() {
     queue.stop();
     let again = setup.sink.taken();
     assert_eq!(again.iter().filter(is_report).count(), mailed.len());
+}
+
+#[tokio::test]
+async fn many_domains_that_name_one_address_do_not_flood_it() {
+    const MOST: usize = 100;
+    let directory = tempfile::tempdir().unwrap();
+    let sink = Sink::start();
+    let port = host_at((CLEAR, 0).into(), &sink, None).port();
+    let mut world = World::default();
+    world.mx("victim.example", 10, "mx.victim.example");
+    world.address("mx.victim.example", CLEAR);
+    let domains: Vec<String> = (0..MOST + 3).map(|number| format!("d{number}.example")).collect();
+    for (number, domain) in domains.iter().enumerate() {
+        let local = if number % 2 == 0 {
+            "postmaster"
+        } else {
+            "PostMaster+x"
+        };
+        let record = format!("v=TLSRPTv1; rua=mailto:{local}@victim.example");
+        world.text(&format!("_smtp._tls.{domain}"), &record);
+    }
+    let seen = json!({"policies": [], "tries": 0, "after": 0});
+    let collected: serde_json::Map<_, _> = domains
+        .iter()
+        .map(|domain| (domain.clone(), seen.clone()))
+        .collect();
+    let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / DAY * DAY;
+    let begin = (today - 2 * DAY).to_string();
+    let dropped = json!({"named": {"full.example": 7}, "others": 2});
+    let kept = json!({"periods": {begin: {"domains": collected, "done": [], "dropped": dropped}}});
+    let file = directory.path().join("state/reports/tls.json");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(&file, kept.to_string()).unwrap();
+
+    let configuration = with_tls(world.serve(), port, "\"opportunistic\"", REPORTS);
+    let mut queue = Queue::start(directory.path(), &configuration);
+    queue.wait("what found no room", |kind| {
+        matches!(kind, EventKind::Warning { text } if text.contains("TLS reports") && text.contains("7 of full.example, 2 of others"))
+    });
+    let taken = sink.wait("the reports that are sent", |taken| taken.len() >= MOST);
+    // They are made in the order of their names.
+    queue.wait(
+        "the last one is not sent",
+        |kind| matches!(kind, EventKind::Report { domain, reason: Some(_), .. } if domain == "d99.example"),
+    );
+    let left_out = queue.events().into_iter().filter(|kind| {
+        matches!(kind, EventKind::Report { to, reason: Some(reason), .. }
+            if to[0].ends_with("@victim.example") && reason.starts_with("100 reports"))
+    });
+    assert_eq!(left_out.count(), 3);
+    queue.stop();
+    assert_eq!(taken.len(), MOST);
+    assert_eq!(sink.taken().len(), MOST);
 }

@@ -164,11 +164,7 @@ kind = \"mx\"
 tls = \"{outbound}\"
 port = 25
 {exceptions}
-[mta-sts]
-directory = \"mta-sts\"
-port = 443
-
-{reports}[[route]]
+{mta_sts}{reports}[[route]]
 from = [\"public\"]
 domains = {domains}
 next-hop = \"internal\"
@@ -200,11 +196,24 @@ domains = {domains}
             EncryptedArchives::Accept => "accept",
         },
         content = policy.scanning.render() + &policy.content.render(),
+        mta_sts = mta_sts(site),
         reports = reports(site),
         shared_state = shared_state(site),
         next_hop = mutual_hop("internal", &internal_host, &internal_name),
         smarthost = smarthost::hop_and_route(site),
         selector = quoted(&site.dkim_selector),
+    )
+}
+
+/// No web server of others is in our own networks.
+fn mta_sts(site: &Site) -> String {
+    let networks = site.network.dmz.iter().chain(site.network.internal.iter());
+    let networks = networks.map(|network| network.to_string());
+    let addresses = site.public_addresses();
+    let own = networks.chain(addresses.iter().map(ToString::to_string));
+    format!(
+        "[mta-sts]\ndirectory = \"mta-sts\"\nport = 443\nown-networks = {}\n\n",
+        quoted_list(own)
     )
 }
 

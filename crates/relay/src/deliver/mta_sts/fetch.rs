@@ -25,6 +25,7 @@ use tokio_rustls::TlsConnector;
 use super::policy::{Policy, PolicyError};
 use crate::deliver::dns::Dns;
 use crate::deliver::observed::tls_error;
+use crate::deliver::reach::Reach;
 
 /// RFC 8461 3.3 suggests a minute for all of it.
 const WAIT: Duration = Duration::from_mins(1);
@@ -46,6 +47,9 @@ pub enum FetchError {
     /// The DNS has no address.
     #[error("{0} has no address in the DNS")]
     NoAddress(String),
+    /// Where the DNS leads is no place for us to ask.
+    #[error("{0} has no address of the public Internet that is not the site's own")]
+    NotPublic(String),
     /// No connection, or its certificate is not right.
     #[error("{0}: {1}")]
     Connection(SocketAddr, std::io::Error),
@@ -73,7 +77,7 @@ impl FetchError {
     /// What a stranger may read of it in a report: nothing of what stands at an address that his own DNS names.
     pub fn told(&self) -> String {
         match self {
-            Self::Connection(..) => {
+            Self::Connection(..) | Self::NotPublic(_) => {
                 "no connection to the policy's host, or its certificate is not right".into()
             }
             _ => self.to_string(),
@@ -100,6 +104,8 @@ pub struct Fetcher {
     pub client: Arc<ClientConfig>,
     /// 443 but in tests.
     pub port: u16,
+    /// Where requests may go.
+    pub reach: Reach,
 }
 
 impl Fetcher {
@@ -192,8 +198,14 @@ impl Fetcher {
     ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, FetchError> {
         let wrong = |_| FetchError::Name(host.to_owned());
         let name = ServerName::try_from(host.to_owned()).map_err(wrong)?;
-        let mut last = FetchError::NoAddress(host.to_owned());
-        for address in addresses(dns, host).await.into_iter().take(MAX_ADDRESSES) {
+        let found = addresses(dns, host).await;
+        let mut last = if found.is_empty() {
+            FetchError::NoAddress(host.to_owned())
+        } else {
+            FetchError::NotPublic(host.to_owned())
+        };
+        let public = found.into_iter().filter(|address| self.reach.allows(*address));
+        for address in public.take(MAX_ADDRESSES) {
             let to = SocketAddr::new(address, self.port);
             let connected = async {
                 let stream = TcpStream::connect(to).await?;

@@ -94,7 +94,7 @@ impl Kind for Aggregate {
     type Content = Content;
     const NAME: &'static str = "DMARC";
 
-    async fn report(&self, desk: &Desk, due: &Due<Content>) -> Result<(), Failure> {
+    async fn report(&self, desk: &Desk, _: &Collected, due: &Due<Content>) -> Result<(), Failure> {
         let record = record_of(desk.dns, &due.domain).await.map_err(Failure::Later)?;
         let record = record.ok_or_else(|| Failure::Never("it publishes no record any more".into()))?;
         let id = format!("{}.{}", due.begin, trace_id());

@@ -4,7 +4,8 @@
 //! Everything is bounded, since strangers choose what is in it: whoever sends mail in the name of many domains, from
 //! many addresses, fills his rows and no disk. The bounds of one domain are those of its [`Content`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,11 +13,14 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::durable;
+use crate::reputation::Key;
 
 /// Periods after which what could not be sent is forgotten.
 const PERIODS: u64 = 3;
 /// Tries to look up what a report needs.
 const TRIES: u32 = 5;
+/// Domains that are named where observations found no room.
+const NAMED: usize = 10;
 /// Octets of the file; a larger one is not ours.
 const MAX_FILE: u64 = 128 << 20;
 
@@ -82,6 +86,43 @@ pub struct Period<C> {
     /// Octets that were collected, where the content counts them.
     #[serde(default)]
     pub octets: u64,
+    /// Reports that went somewhere, by where to.
+    #[serde(default)]
+    sent: HashMap<Key, u32>,
+    #[serde(default)]
+    dropped: Dropped,
+}
+
+/// Observations that found no room.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dropped {
+    /// How many of the first domains.
+    pub named: BTreeMap<String, u64>,
+    /// How many of others.
+    pub others: u64,
+}
+
+impl Dropped {
+    fn add(&mut self, domain: &str) {
+        if let Some(count) = self.named.get_mut(domain) {
+            *count += 1;
+        } else if self.named.len() < NAMED {
+            self.named.insert(domain.to_owned(), 1);
+        } else {
+            self.others += 1;
+        }
+    }
+}
+
+impl fmt::Display for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = self
+            .named
+            .iter()
+            .map(|(domain, count)| format!("{count} of {domain}"));
+        let others = (self.others > 0).then(|| format!("{} of others", self.others));
+        f.write_str(&named.chain(others).collect::<Vec<_>>().join(", "))
+    }
 }
 
 impl<C> Default for Period<C> {
@@ -90,6 +131,8 @@ impl<C> Default for Period<C> {
             domains: BTreeMap::new(),
             done: BTreeSet::new(),
             octets: 0,
+            sent: HashMap::new(),
+            dropped: Dropped::default(),
         }
     }
 }
@@ -183,6 +226,35 @@ impl<C: Content> Kept<C> {
         taken
     }
 
+    /// What found no room in periods that are over, by their first second; once.
+    pub fn take_dropped(&self, now: u64) -> Vec<(u64, Dropped)> {
+        let mut state = self.state();
+        let over = state.periods.iter_mut().filter(|(begin, period)| {
+            begin.saturating_add(self.interval) <= now && period.dropped != Dropped::default()
+        });
+        let taken: Vec<_> = over
+            .map(|(begin, period)| (*begin, std::mem::take(&mut period.dropped)))
+            .collect();
+        state.changed |= !taken.is_empty();
+        taken
+    }
+
+    /// Counts one report of the period that begins then against all of `bounds`: where to, and how many may go there. If one is
+    /// reached nothing is counted, and the answer is that bound.
+    pub(super) fn may_send(&self, begin: u64, bounds: &[(Key, u32)]) -> Result<(), u32> {
+        let mut state = self.state();
+        let sent = &mut state.periods.entry(begin).or_default().sent;
+        let count = |sent: &HashMap<Key, u32>, key| sent.get(key).copied().unwrap_or(0);
+        if let Some((_, most)) = bounds.iter().find(|(key, most)| count(sent, key) >= *most) {
+            return Err(*most);
+        }
+        for (key, _) in bounds {
+            *sent.entry(*key).or_default() += 1;
+        }
+        state.changed = true;
+        Ok(())
+    }
+
     /// For a report that nobody could be asked about; after some tries it is given up, and the answer is false.
     pub fn put_back(&self, due: Due<C>, now: u64) -> bool {
         let waiting = Waiting {
@@ -233,9 +305,14 @@ impl<C: Content> Period<C> {
         self.domains.values().map(|waiting| &waiting.content)
     }
 
-    /// Whether something is collected of this domain.
-    pub(super) fn knows(&self, domain: &str) -> bool {
-        self.domains.contains_key(domain)
+    /// What is collected of this domain, if anything.
+    pub(super) fn get(&self, domain: &str) -> Option<&C> {
+        self.domains.get(domain).map(|waiting| &waiting.content)
+    }
+
+    /// An observation about this domain found no room.
+    pub(super) fn drop_one(&mut self, domain: &str) {
+        self.dropped.add(domain);
     }
 
     /// What is collected of this domain, `new` if it is the first; none where there is no room, or its report was made.
@@ -246,7 +323,11 @@ impl<C: Content> Period<C> {
             return None;
         }
         let full = self.domains.len() + self.done.len() >= C::DOMAINS;
-        if self.done.contains(domain) || full && !self.knows(domain) {
+        if self.done.contains(domain) {
+            return None;
+        }
+        if full && !self.domains.contains_key(domain) {
+            self.drop_one(domain);
             return None;
         }
         let waiting = self.domains.entry(domain.to_owned());

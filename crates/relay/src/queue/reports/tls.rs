@@ -7,6 +7,7 @@
 use std::time::{Duration, SystemTime};
 
 use hickory_resolver::proto::rr::Name;
+use hyper::Uri;
 use mail_auth::report::tlsrpt::{DateRange, FailureDetails, Policy, Summary, TlsReport};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -20,13 +21,24 @@ use crate::deliver::dns::Dns;
 use crate::deliver::mta_sts::FetchError;
 use crate::events::trace_id;
 use crate::reports::tls::Seen;
+use crate::reputation::Key;
 
 /// Policies of one domain: each of its hosts may have TLSA records of its own.
 const POLICIES: usize = 16;
 /// Failures of one domain that are told apart; beyond that they are only told by type.
 const FAILURES: usize = 100;
-/// Octets of all that is collected in one period.
+/// Octets of one domain.
+const OF_DOMAIN: u64 = 64 << 10;
+/// Octets of all that is collected in one period. Half of it is for domains of which there is no more than [`SMALL`], so that
+/// some large ones do not shut out all others.
 const OCTETS: u64 = 8 << 20;
+/// Octets of a domain with a usual policy and a failure or two.
+const SMALL: u64 = 2 << 10;
+/// Reports of one period to one address: a provider may have one for all his domains, and whoever names another's address in
+/// many domains shall not flood him.
+const TO_ADDRESS: u32 = 100;
+/// To all addresses of one domain, and to one web server.
+const TO_HOST: u32 = 500;
 /// For all web servers of one domain: other domains wait meanwhile.
 const POSTS: Duration = Duration::from_mins(1);
 /// Octets of a URL that is posted to.
@@ -42,6 +54,9 @@ pub type Collected = Kept<Content>;
 pub struct Content {
     /// With their counts.
     pub policies: Vec<Policy>,
+    /// What that takes, about.
+    #[serde(default)]
+    pub octets: u64,
 }
 
 impl kept::Content for Content {
@@ -63,22 +78,47 @@ impl Collected {
 }
 
 fn add(period: &mut Period<Content>, seen: Seen) {
-    let room = period.octets < OCTETS;
-    if !room && !period.knows(&seen.domain) {
-        return;
+    let (domain, weight) = (seen.domain.clone(), seen.weight());
+    let known = period.get(&domain).map(|content| content.octets);
+    let octets = known.unwrap_or(0) + weight;
+    let all = if octets <= SMALL { OCTETS } else { OCTETS / 2 };
+    let room = octets <= OF_DOMAIN && period.octets + weight <= all;
+    if !room && known.is_none() {
+        return period.drop_one(&domain);
     }
-    let weight = seen.weight();
-    let Some(content) = period.of(&seen.domain, Content::default) else {
+    let Some(content) = period.of(&domain, Content::default) else {
         return;
     };
-    if content.add(seen, room) {
-        period.octets += weight;
+    match content.add(seen, room) {
+        Added::Grown if room => {
+            content.octets = octets;
+            period.octets += weight;
+        }
+        // A row for a type alone is small, and there are few types.
+        Added::Grown | Added::Counted => {}
+        Added::NoRoom => period.drop_one(&domain),
+    }
+}
+
+/// What came of one session.
+enum Added {
+    /// It is one more of what is there.
+    Counted,
+    /// It took room.
+    Grown,
+    /// There was none.
+    NoRoom,
+}
+
+impl From<bool> for Added {
+    fn from(grown: bool) -> Self {
+        if grown { Self::Grown } else { Self::Counted }
     }
 }
 
 impl Content {
-    /// Counts one session; whether that took room.
-    fn add(&mut self, seen: Seen, room: bool) -> bool {
+    /// Counts one session.
+    fn add(&mut self, seen: Seen, room: bool) -> Added {
         let Seen { policy, failure, .. } = seen;
         let failures: usize = self.policies.iter().map(|one| one.failure_details.len()).sum();
         let mut grows = false;
@@ -97,7 +137,7 @@ impl Content {
                 });
                 self.policies.len() - 1
             }
-            None => return false,
+            None => return Added::NoRoom,
         };
         let Policy {
             summary,
@@ -106,15 +146,16 @@ impl Content {
         } = &mut self.policies[index];
         let Some(failure) = failure else {
             summary.total_success = summary.total_success.saturating_add(1);
-            return grows;
+            return grows.into();
         };
         summary.total_failure = summary.total_failure.saturating_add(1);
         let has_room = room && failures < FAILURES;
-        if has_room || failure_details.iter().any(|one| is_same(one, &failure)) {
-            count(failure_details, failure) || grows
+        let failure = if has_room || failure_details.iter().any(|one| is_same(one, &failure)) {
+            failure
         } else {
-            count(failure_details, FailureDetails::new(failure.result_type)) || grows
-        }
+            FailureDetails::new(failure.result_type)
+        };
+        (count(failure_details, failure) || grows).into()
     }
 }
 
@@ -148,11 +189,27 @@ impl Kind for Tls {
     type Content = Content;
     const NAME: &'static str = "TLS";
 
-    async fn report(&self, desk: &Desk, due: &Due<Content>) -> Result<(), Failure> {
+    async fn report(&self, desk: &Desk, kept: &Collected, due: &Due<Content>) -> Result<(), Failure> {
         let domain = &due.domain;
         let receivers = receivers_of(desk.dns, domain).await.map_err(Failure::Later)?;
-        let Receivers { addresses, urls } =
-            receivers.ok_or_else(|| Failure::Never("it does not ask for them".into()))?;
+        let Receivers {
+            mut addresses,
+            mut urls,
+        } = receivers.ok_or_else(|| Failure::Never("it does not ask for them".into()))?;
+        // Tries count, too: a web server is connected to, whatever comes of it.
+        let may_go = |receiver: &String| match kept.may_send(due.begin, &bounds_of(receiver)) {
+            Ok(()) => true,
+            Err(most) => {
+                let reason = format!("{most} reports of this period have gone there, which is the most");
+                desk.tell(Self::NAME, domain, vec![receiver.clone()], Some(reason));
+                false
+            }
+        };
+        addresses.retain(may_go);
+        urls.retain(may_go);
+        if addresses.is_empty() && urls.is_empty() {
+            return Ok(());
+        }
         let id = format!("{}.{}", due.begin, trace_id());
         let never = |error: std::io::Error| Failure::Never(error.to_string());
         let packed = message::packed(json(desk, due, &id).as_bytes()).map_err(never)?;
@@ -259,6 +316,25 @@ fn receivers_among(texts: &[Vec<u8>]) -> Option<Receivers> {
     (found != Receivers::default()).then_some(found)
 }
 
+/// Whom a report to this address or URL reaches, and how many of one period may. Names of one mailbox that only differ in case
+/// or behind a `+` are one.
+fn bounds_of(receiver: &str) -> Vec<(Key, u32)> {
+    let lower = |host: &str| host.trim_end_matches('.').to_ascii_lowercase();
+    let host = |host: &str| (Key::new("reports to a host", &[&lower(host)]), TO_HOST);
+    let url = receiver.parse::<Uri>().ok();
+    if let Some(server) = url
+        .as_ref()
+        .filter(|url| url.scheme().is_some())
+        .and_then(Uri::host)
+    {
+        return vec![host(server)];
+    }
+    let (local, domain) = receiver.rsplit_once('@').unwrap_or((receiver, ""));
+    let local = lower(local.split('+').next().unwrap_or_default());
+    let address = Key::new("reports to an address", &[&local, &lower(domain)]);
+    vec![(address, TO_ADDRESS), host(domain)]
+}
+
 /// By the client that fetches MTA-STS policies.
 async fn post(desk: &Desk, url: &str, packed: &[u8]) -> Result<(), Failure> {
     let Some((mta_sts, _)) = &desk.worker.courier.policies.mta_sts else {
@@ -266,7 +342,9 @@ async fn post(desk: &Desk, url: &str, packed: &[u8]) -> Result<(), Failure> {
     };
     let posted = mta_sts.fetcher().post(desk.dns, url, MEDIA_TYPE, packed).await;
     posted.map_err(|error| match error {
-        FetchError::Url(_) | FetchError::Name(_) => Failure::Never(error.to_string()),
+        FetchError::Url(_) | FetchError::Name(_) | FetchError::NotPublic(_) => {
+            Failure::Never(error.to_string())
+        }
         _ => Failure::Later(error.to_string()),
     })
 }

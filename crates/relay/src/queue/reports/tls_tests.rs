@@ -7,6 +7,8 @@ use mail_auth::report::tlsrpt::{PolicyDetails, PolicyType, ResultType};
 use super::*;
 
 const DAY: u64 = 86_400;
+/// Domains that are named where something was dropped.
+const NAMED: usize = 10;
 
 fn seen(domain: &str, failure: Option<FailureDetails>) -> Seen {
     Seen {
@@ -96,30 +98,124 @@ fn failures_beyond_the_bound_are_told_by_type_alone_and_policies_beyond_theirs_n
     assert_eq!(due[1].content.policies.len(), POLICIES);
 }
 
+/// A session under a policy of so many lines of 500 octets.
+fn large(domain: &str, lines: usize) -> Seen {
+    let mut one = seen(domain, None);
+    one.policy.policy_string = vec!["x".repeat(500); lines];
+    one
+}
+
 #[test]
-fn all_domains_together_have_a_bound() {
+fn one_domain_has_a_bound() {
     let directory = tempfile::tempdir().unwrap();
     let kept = open(directory.path());
-    let long = "x".repeat(500);
-    let large = |domain: &str| {
-        let mut one = seen(domain, None);
-        one.policy.policy_string = vec![long.clone(); 60];
-        one
+    for number in 0..FAILURES {
+        let host = format!("mx{number}.{}.example", "long".repeat(100));
+        kept.note_at(seen("a.example", Some(fault(&host))), DAY);
+    }
+    assert!(kept.octets(DAY) <= OF_DOMAIN, "{}", kept.octets(DAY));
+    assert!(kept.octets(DAY) > OF_DOMAIN / 2);
+    // It has no room for another policy; other domains have theirs.
+    kept.note_at(large("a.example", 3), DAY);
+    kept.note_at(seen("c.example", None), DAY);
+    assert_eq!(kept.take_dropped(2 * DAY - 1), [], "the period is not over");
+    kept.write().unwrap();
+    let kept = open(directory.path());
+    let dropped = kept.take_dropped(2 * DAY);
+    let [(DAY, dropped)] = dropped.as_slice() else {
+        panic!("{dropped:?}")
     };
+    assert_eq!(dropped.to_string(), "1 of a.example");
+    assert_eq!(kept.take_dropped(2 * DAY), [], "told once");
+    let due = kept.take_due(3 * DAY);
+    assert_eq!(due.len(), 2);
+    let policy = &due[0].content.policies[0];
+    assert_eq!(policy.summary.total_failure as usize, FAILURES);
+    assert!(
+        policy.failure_details.len() < FAILURES,
+        "the others by type alone"
+    );
+}
+
+#[test]
+fn all_domains_together_have_a_bound_and_large_ones_leave_room_for_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let kept = open(directory.path());
     let mut count = 0;
-    while kept.octets(DAY) < OCTETS {
-        kept.note_at(large(&format!("d{count}.example")), DAY);
+    while kept.octets(DAY) < OCTETS / 2 - (31 << 10) {
+        kept.note_at(large(&format!("d{count}.example"), 60), DAY);
         count += 1;
     }
-    kept.note_at(seen("late.example", None), DAY);
-    // What is known is still counted.
-    kept.note_at(large("d0.example"), DAY);
-    kept.note_at(seen("d0.example", Some(fault("mx.d0.example"))), DAY);
+    for late in 0..NAMED + 3 {
+        kept.note_at(large(&format!("late{late:02}.example"), 60), DAY);
+        kept.note_at(large(&format!("late{late:02}.example"), 60), DAY);
+    }
+    let others = (kept.octets(DAY), kept.octets(DAY) + (1 << 20));
+    while kept.octets(DAY) < others.1 {
+        kept.note_at(seen(&format!("d{count}.example"), None), DAY);
+        count += 1;
+    }
+    // What is known is still counted, and a usual failure of it told.
+    kept.note_at(large("d0.example", 60), DAY);
+    let last = format!("d{}.example", count - 1);
+    kept.note_at(seen(&last, Some(fault("mx.example"))), DAY);
+    let dropped = kept.take_dropped(2 * DAY).remove(0).1;
+    assert_eq!(dropped.named.len(), NAMED);
+    let named = dropped.named.values().sum::<u64>();
+    // The first of them may have had the last room.
+    assert!(
+        (2 * NAMED as u64 + 4..=2 * NAMED as u64 + 6).contains(&(named + dropped.others)),
+        "{dropped}"
+    );
     let due = kept.take_due(3 * DAY);
-    assert_eq!(due.len(), count);
-    let first = due.iter().find(|due| due.domain == "d0.example").unwrap();
-    assert_eq!(first.content.policies.len(), 1);
-    assert_eq!(first.content.policies[0].summary.total_success, 2);
+    let of = |domain: &str| {
+        &due.iter()
+            .find(|due| due.domain == domain)
+            .unwrap()
+            .content
+            .policies
+    };
+    assert!((count..=count + 1).contains(&due.len()));
+    assert_eq!(of("d0.example").len(), 1);
+    assert_eq!(of("d0.example")[0].summary.total_success, 2);
+    let failure = &of(&last)[0].failure_details[0];
+    assert_eq!(failure.receiving_mx_hostname.as_deref(), Some("mx.example"));
+}
+
+#[test]
+fn an_address_and_a_host_get_so_many_reports_of_a_period() {
+    let directory = tempfile::tempdir().unwrap();
+    let kept = open(directory.path());
+    let send = |kept: &Collected, day, to: &str| kept.may_send(day * DAY, &bounds_of(to));
+    for number in 0..TO_ADDRESS {
+        let address = ["v@a.example", "V@A.Example", "v+1@a.example."][number as usize % 3];
+        assert_eq!(send(&kept, 1, address), Ok(()));
+    }
+    kept.write().unwrap();
+    let kept = open(directory.path());
+    for _ in 0..3 {
+        assert_eq!(send(&kept, 1, "v@a.example"), Err(TO_ADDRESS));
+    }
+    assert_eq!(send(&kept, 2, "v@a.example"), Ok(()), "another day");
+    for number in TO_ADDRESS..TO_HOST {
+        assert_eq!(send(&kept, 1, &format!("v{number}@a.example")), Ok(()));
+    }
+    assert_eq!(send(&kept, 1, "other@a.example"), Err(TO_HOST));
+    for number in 0..TO_HOST {
+        let url = format!(
+            "https://B{}.example/{number}?x=v@a.example",
+            ["", "b"][number as usize % 2]
+        );
+        assert_eq!(send(&kept, 1, &url), Ok(()), "{url}");
+    }
+    for number in TO_HOST / 2..TO_HOST {
+        assert_eq!(
+            send(&kept, 1, &format!("https://bb.example:443/{number}")),
+            Ok(())
+        );
+    }
+    assert_eq!(send(&kept, 1, "https://bb.example/"), Err(TO_HOST));
+    assert_eq!(send(&kept, 1, "https://b.example/"), Ok(()));
 }
 
 impl Collected {
