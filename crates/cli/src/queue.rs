@@ -50,7 +50,7 @@ enum Command {
     },
     /// Do not try messages until they are released, over a restart too.
     Hold(Chosen),
-    /// Let held messages go. What is not scanned yet is scanned first, what was found to be bad stays.
+    /// Let held messages go. What is not scanned yet is scanned first and goes when it is found clean; what was found to be bad stays.
     Release {
         #[command(flatten)]
         which: ChosenOrAll,
@@ -233,8 +233,10 @@ fn show(socket: &Path, id: String, json: bool) -> Result<()> {
 
 fn print(message: &QueuedMessage) {
     let held = match &message.hold {
-        Some(QueuedHold::Unscanned) => "  HELD, NOT YET SCANNED".to_owned(),
-        Some(QueuedHold::Expired) => "  QUARANTINED, never scanned".to_owned(),
+        Some(QueuedHold::Unscanned { why }) => format!("  HELD, NOT YET SCANNED{}", because(why.as_deref())),
+        Some(QueuedHold::Expired { why }) => {
+            format!("  QUARANTINED, never scanned{}", because(why.as_deref()))
+        }
         Some(QueuedHold::Bad { reason }) => format!("  QUARANTINED, {}", plain(reason)),
         None if message.held => "  HELD".to_owned(),
         None => String::new(),
@@ -266,6 +268,10 @@ fn print(message: &QueuedMessage) {
 }
 
 /// Text of strangers on a terminal: it must not command it.
+fn because(why: Option<&str>) -> String {
+    why.map_or(String::new(), |why| format!(": {}", plain(why)))
+}
+
 fn plain(text: &str) -> String {
     text.chars()
         .flat_map(|c| {

@@ -175,9 +175,10 @@ fn what_is_held_for_its_scan_or_in_quarantine_is_said() {
     let bad = QueuedHold::Bad {
         reason: "virus: \u{1b}Eicar".into(),
     };
+    let why = Some("no scanner asks for it".into());
     let messages = vec![
-        stands("a1", QueuedHold::Unscanned),
-        stands("a2", QueuedHold::Expired),
+        stands("a1", QueuedHold::Unscanned { why: None }),
+        stands("a2", QueuedHold::Expired { why }),
         stands("a3", bad),
     ];
     let (directory, asked) = serve(vec![Reply::QueueList {
@@ -195,7 +196,7 @@ fn what_is_held_for_its_scan_or_in_quarantine_is_said() {
         ends,
         [
             "HELD, NOT YET SCANNED",
-            "QUARANTINED, never scanned",
+            "QUARANTINED, never scanned: no scanner asks for it",
             "QUARANTINED, virus: \\u{1b}Eicar"
         ]
     );

@@ -212,9 +212,17 @@ pub struct QueuedMessage {
 #[serde(tag = "is", rename_all = "kebab-case")]
 pub enum QueuedHold {
     /// It is to be scanned.
-    Unscanned,
-    /// In quarantine: no scanner has answered in time.
-    Expired,
+    Unscanned {
+        /// Why it has not been, where that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    },
+    /// In quarantine: no scanner has answered in time, or to the end.
+    Expired {
+        /// Why not, where that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    },
     /// In quarantine: it was found to be bad.
     Bad {
         /// What was found.

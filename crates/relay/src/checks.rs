@@ -132,6 +132,8 @@ pub enum Observation {
     Greylist(Seen),
     /// The check could not be made.
     NoAnswer,
+    /// The scanner answered, and had not got to the end of the message.
+    Unfinished,
 }
 
 impl Observation {
@@ -162,6 +164,7 @@ impl Observation {
             Self::Greylist(Seen::Known) => "known",
             Self::Greylist(Seen::Wait(_)) => "wait",
             Self::NoAnswer => "no-answer",
+            Self::Unfinished => "unfinished",
         }
     }
 }
@@ -474,6 +477,7 @@ fn virus<'a>(tools: &'a Tools, facts: Facts<'a>) -> Seeing<'a> {
             Ok(clamd::Scanned::Found(name)) => (Observation::Virus(name.clone()), name),
             Ok(clamd::Scanned::Encrypted(name)) => (Observation::Encrypted(name.clone()), name),
             Ok(clamd::Scanned::Unscannable(name)) => (Observation::Unscannable(name.clone()), name),
+            Ok(clamd::Scanned::Unfinished(name)) => (Observation::Unfinished, name),
             Err(error) => (Observation::NoAnswer, error.to_string()),
         };
         vec![(CheckName::Virus, observation, evidence)]

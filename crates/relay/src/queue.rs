@@ -330,7 +330,7 @@ async fn serve(
         identity: Identity::of(&config),
         events: events.clone(),
         unreadable: damage::Unreadable::default(),
-        hold: hold::Holding::new(config.hybrid.clone().unwrap_or_default()),
+        hold: hold::Holding::new(config.hybrid.clone().unwrap_or_default(), config.scan_timeout()),
     });
     let (mut manager, door) = Manager::new(worker.clone(), schedule);
     // What is damaged, too: whoever sent it is to be told, should the disk not give it back after all.

@@ -78,6 +78,8 @@ struct Conversation {
     passed_on: bool,
     /// Who logged in.
     user: Option<String>,
+    /// The hold had no room for the message, so that the scanners are asked once more.
+    not_held: bool,
     /// Where only a recipient was refused, the verdict over the message is still to come.
     since: u64,
 }
@@ -110,8 +112,18 @@ impl Conversation {
             self.client.retain(|known| known.check != finding.check);
             self.client.push(finding);
         } else {
+            if self.not_held {
+                self.findings.retain(|known| known.check != finding.check);
+            }
             self.findings.push(finding);
         }
+    }
+
+    /// What was to be held is judged again, by what the scanners say now and all else as before.
+    fn judge_again(&mut self, to_hold: Pending) {
+        self.not_held = true;
+        let of_message = |finding: &Finding| !finding.check.is_of_client();
+        self.findings = to_hold.findings.into_iter().filter(of_message).collect();
     }
 
     /// What stands for or against what comes now.
@@ -239,7 +251,11 @@ impl Replay<'_> {
         }
         let conversation = self.conversations.entry(trace.clone()).or_default();
         conversation.since = self.events;
-        let pending = conversation.pending.take();
+        let mut pending = conversation.pending.take();
+        let scanned_again = matches!(event.kind, EventKind::Check { .. });
+        if let Some(to_hold) = pending.take_if(|pending| scanned_again && pending.was == "hold") {
+            conversation.judge_again(to_hold);
+        }
         let of = self.of(instance, trace);
         let (from, to, its_own) = parties(&event.kind, pending.as_ref());
         if let Some(pending) = pending {
@@ -291,12 +307,13 @@ impl Replay<'_> {
             }
             EventKind::Verdict { decision, .. } => {
                 let findings = conversation.taken();
+                let not_held = std::mem::take(&mut conversation.not_held);
                 self.waiting.push_back((now, trace.clone()));
                 conversation.pending = Some(Pending {
                     event: event.clone(),
                     was: decision.clone(),
                     findings,
-                    may_hold: self.config.hybrid.is_some() && !conversation.passed_on,
+                    may_hold: self.config.hybrid.is_some() && !conversation.passed_on && !not_held,
                     user: conversation.user.clone(),
                 });
             }

@@ -11,6 +11,7 @@ mod deliver;
 mod figures;
 mod headers;
 mod hourly;
+mod not_held;
 mod permit;
 mod proxied;
 mod rescan;

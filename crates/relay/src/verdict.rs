@@ -201,7 +201,7 @@ fn weigh(policy: &Policy, recipient: &str, finding: &Finding, score: f64) -> Ver
         // SPF and DKIM alone refuse nothing: forwarders break the one, mailing lists the other.
         Observation::Authenticated(_) => Verdict::Accept,
 
-        Observation::NoAnswer => no_answer(policy, finding.check, because),
+        Observation::NoAnswer | Observation::Unfinished => no_answer(policy, finding.check, because),
     }
 }
 
@@ -334,6 +334,8 @@ mod tests {
 
     #[test]
     fn no_check_that_must_answer_passes_without_an_answer() {
+        let unfinished = found(CheckName::Virus, Observation::Unfinished);
+        assert_eq!(outcome(&policy(), &[unfinished]), ("defer", 451));
         for check in [
             CheckName::Spam,
             CheckName::Virus,
@@ -363,6 +365,7 @@ mod tests {
             (scored(6.0), "hold"),
             (scored(10.0), "reject"),
             (silent(CheckName::Spam), "hold"),
+            (found(CheckName::Virus, Observation::Unfinished), "hold"),
             (silent(CheckName::Content), "defer"),
             (silent(CheckName::Spf), "defer"),
             (dmarc_saw(AuthResult::Temporary, DomainPolicy::Reject), "defer"),

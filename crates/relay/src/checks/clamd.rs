@@ -34,6 +34,8 @@ pub enum Scanned {
     Encrypted(String),
     /// A part is beyond clamd's limits; no signature matched the rest.
     Unscannable(String),
+    /// Its time was up before it had seen all.
+    Unfinished(String),
 }
 
 /// Why there is no answer.
@@ -87,7 +89,7 @@ impl TransportProtocol for Bounded<'_> {
 }
 
 /// What clamd finds when its time (`MaxScanTime`) is up. The message was not scanned to its end, and nothing was found in it:
-/// that is no answer, which defers, and not a virus, which would refuse for good.
+/// that is as good as no answer, which defers, and not a virus, which would refuse for good.
 const OUT_OF_TIME: &str = "Heuristics.Limits.Exceeded.MaxScanTime";
 
 /// What it finds, with `AlertEncryptedArchive`, in an archive with a password.
@@ -105,10 +107,10 @@ pub fn parse(answer: &[u8]) -> Result<Scanned, ClamdError> {
         return Ok(Scanned::Clean);
     }
     match result.strip_suffix(" FOUND") {
-        Some(name) if name.starts_with(OUT_OF_TIME) => Err(refused()),
         Some(name) if !name.is_empty() => {
             let name: String = name.chars().filter(char::is_ascii_graphic).take(200).collect();
             Ok(match () {
+                () if name.starts_with(OUT_OF_TIME) => Scanned::Unfinished(name),
                 () if name.starts_with(ENCRYPTED) => Scanned::Encrypted(name),
                 () if name.starts_with(LIMITS) => Scanned::Unscannable(name),
                 () => Scanned::Found(name),
@@ -145,12 +147,15 @@ mod tests {
             parse(b"stream: Heuristics.Limits.Exceeded.MaxFiles FOUND\0").unwrap(),
             Scanned::Unscannable("Heuristics.Limits.Exceeded.MaxFiles".into())
         );
+        assert_eq!(
+            parse(b"stream: Heuristics.Limits.Exceeded.MaxScanTime FOUND\0").unwrap(),
+            Scanned::Unfinished("Heuristics.Limits.Exceeded.MaxScanTime".into())
+        );
         for answer in [
             &b""[..],
             b"OK\0",
             b"stream: \0",
             b"stream:  FOUND\0",
-            b"stream: Heuristics.Limits.Exceeded.MaxScanTime FOUND\0",
             b"stream: OK OK\0",
             b"INSTREAM size limit exceeded. ERROR\0",
             b"stream: Can't allocate memory ERROR\0",

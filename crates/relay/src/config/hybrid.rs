@@ -9,11 +9,11 @@ use super::diagnostic::Fault;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Hybrid {
-    /// Seconds that the client waits for the scanners.
+    /// Seconds that the client waits for the scanners, where there is room in the hold.
     pub deadline: u64,
     /// Seconds after which a message that no scanner has answered for goes into quarantine.
     pub lifetime: u64,
-    /// Messages in hold and quarantine; with more the client waits for the scanners.
+    /// Messages in hold and quarantine; with more the client waits for the scanners, as without a hold.
     pub max_messages: usize,
     /// Their octets.
     pub max_octets: u64,
@@ -30,6 +30,15 @@ impl Default for Hybrid {
     }
 }
 
+impl Config {
+    /// Seconds that a scanner has for a message at most; a minute where there is none.
+    pub fn scan_timeout(&self) -> u64 {
+        let spam = self.spam.as_ref().map(|spam| spam.timeout);
+        let virus = self.virus.as_ref().map(|virus| virus.timeout);
+        spam.into_iter().chain(virus).max().unwrap_or(60)
+    }
+}
+
 /// Seconds that a message may be held.
 const MONTH: u64 = 30 * 86_400;
 
@@ -37,15 +46,14 @@ pub(super) fn check(config: &Config) -> Result<(), Fault> {
     let Some(hybrid) = &config.hybrid else {
         return Ok(());
     };
-    let spam = config.spam.as_ref().map(|spam| spam.timeout);
-    let virus = config.virus.as_ref().map(|virus| virus.timeout);
-    let Some(timeout) = spam.into_iter().chain(virus).max() else {
+    if config.spam.is_none() && config.virus.is_none() {
         return Err(Fault::new(
             &["hybrid"],
             "there is no scanner to wait for",
             "add [spam] or [virus], or remove [hybrid]",
         ));
-    };
+    }
+    let timeout = config.scan_timeout();
     if hybrid.deadline == 0 || hybrid.deadline >= timeout {
         return Err(Fault::new(
             &["hybrid", "deadline"],

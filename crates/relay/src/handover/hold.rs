@@ -16,6 +16,9 @@ use crate::spool::hold::Unscanned;
 /// How long the queue lets an asker wait where there is nothing to scan.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Messages of an instance that are out to be scanned at a time, each in memory of the queue's.
+pub const AT_A_TIME: usize = 2;
+
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -38,6 +41,8 @@ pub enum Outcome {
     Bad(String),
     /// A scanner did not answer: which, and why.
     NoAnswer(String),
+    /// All answered, but one that did not get to the end of the message, or is asked no more: which, and why.
+    Unfinished(String),
 }
 
 /// A message to scan, in the sealed memory beside the answer.

@@ -58,6 +58,8 @@ pub enum Command {
     GivenUp(Box<Changed>),
     /// The next message to scan that came through this socket is wanted, and lent.
     Lend(Provenance, oneshot::Sender<Option<(MessageId, Location)>>),
+    /// One that is held to be scanned cannot be read, and is given up.
+    Lost(MessageId),
     /// It was scanned.
     Judge(Box<Judgement>),
     /// What came of that is on disk, or could not be written.
@@ -76,6 +78,8 @@ pub struct Manager {
     /// Changes of messages that are just being carried over or changed.
     postponed: Vec<Order>,
     postponed_judgements: Vec<Judgement>,
+    /// Mail whose time in the hold is over could not be brought into quarantine, and that was said.
+    cannot_expire: bool,
     /// Changes and notices that were begun and have not ended.
     under_way: usize,
     /// Messages that are being carried over.
@@ -107,6 +111,7 @@ impl Manager {
                 draining: None,
                 postponed: Vec::new(),
                 postponed_judgements: Vec::new(),
+                cannot_expire: false,
                 under_way: 0,
                 carrying: 0,
                 carried: false,
@@ -169,7 +174,7 @@ impl Manager {
             // Places for notices come with a command, too.
             let look = look.filter(|_| self.under_way < NOTICES);
             let due = self.schedule.next_due().into_iter().chain(look);
-            let due = due.chain(self.worker.hold.next_expiry()).min();
+            let due = due.chain(self.worker.hold.next_expiry(now)).min();
             let due = due.map_or(60_000, |at| at.saturating_sub(now).clamp(1, 60_000));
             // Places that become free come with a command, so a full schedule need not be looked at again and again.
             let full = self.schedule.active() >= SESSIONS;
@@ -250,9 +255,10 @@ impl Manager {
             }
             Command::Lend(provenance, answer) => {
                 if let Err(Some((id, _))) = answer.send(self.lend(provenance)) {
-                    self.worker.hold.give_back(id, true, 0);
+                    self.worker.hold.give_back(id);
                 }
             }
+            Command::Lost(id) => self.lost(id),
             Command::Judge(judgement) => self.judge(*judgement),
             Command::Judged(judged) => self.judged(*judged),
             Command::Drain(done) => self.draining = Some(done),

@@ -77,7 +77,7 @@ pub struct GivenUp {
     status: &'static str,
     /// Because their time ran out.
     expired: bool,
-    /// Nobody is told: the message was in quarantine.
+    /// Nobody is told: the message was found to be bad.
     silent: bool,
 }
 
@@ -202,6 +202,9 @@ impl Worker {
             }
             Err(lost) => return self.not_yet(id, format!("it is not given up yet: {lost}")),
         };
+        if !given_up.expired && read.stored().is_some() {
+            return self.not_yet(id, "it is not given up, for it can be read again".into());
+        }
         match self.write_given_up(id, &read, &given_up, &news, now).await {
             Ok(queued) => Changed {
                 id,
@@ -252,9 +255,17 @@ impl Worker {
             .record(id, &envelope.trace, notification.as_ref(), &outcome)
             .await?;
         for (recipient, reply) in told {
-            let kind = EventKind::Bounced {
-                recipient: recipient.address.clone(),
-                reply: reply.to_string(),
+            let recipient = recipient.address.clone();
+            let kind = if given_up.silent {
+                let text = format!(
+                    "it is given up for {recipient}, and nobody is told, for it was found to be bad: {reply}"
+                );
+                EventKind::Warning { text }
+            } else {
+                EventKind::Bounced {
+                    recipient,
+                    reply: reply.to_string(),
+                }
             };
             self.events
                 .emit(Some(&envelope.trace), Some(&id.to_string()), kind);

@@ -184,7 +184,9 @@ fn message(listed: Listed, stored: StoredMessage) -> (QueuedMessage, Details) {
         from: envelope.reverse_path,
         size: listed.location.body_length,
         held: listed.held,
-        hold: listed.standing.as_ref().map(hold::told),
+        hold: listed
+            .standing
+            .map(|standing| hold::told(&standing, listed.unscanned)),
         recipients,
     };
     let details = Details {

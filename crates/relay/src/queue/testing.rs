@@ -23,6 +23,7 @@ use crate::deliver::source::Sources;
 use crate::events::{Events, unix_millis};
 use crate::handover::{Envelope, Recipient};
 use crate::spool::disk::{Append, Directory, Disk};
+use crate::spool::hold::{Hold, Standing, Unscanned};
 use crate::spool::recovery::LiveMessage;
 use crate::spool::writer::{Body, Options};
 use crate::spool::{Location, MessageId, Status, StoredMessage};
@@ -94,7 +95,7 @@ impl Bench {
             },
             events,
             unreadable: Unreadable::default(),
-            hold: Holding::new(Hybrid::default()),
+            hold: Holding::new(Hybrid::default(), 60),
         };
         Self {
             worker: Arc::new(worker),
@@ -105,7 +106,31 @@ impl Bench {
 
     /// A message with this content, in the spool.
     pub(super) async fn message(&self, to: &[&str], content: &str) -> (MessageId, Location, StoredMessage) {
-        let (id, message) = (self.worker.store.new_id(), message(to, content.len()));
+        self.put(message(to, content.len()), content).await
+    }
+
+    /// The same that is held, and stands so.
+    pub(super) async fn held(
+        &self,
+        to: &[&str],
+        content: &str,
+        standing: Standing,
+    ) -> (MessageId, Location, StoredMessage) {
+        let unscanned = Unscanned {
+            fields: 0,
+            evidence: "[]".into(),
+        };
+        let standing = Some(standing);
+        let message = StoredMessage {
+            held: true,
+            hold: Some(Box::new(Hold { unscanned, standing })),
+            ..message(to, content.len())
+        };
+        self.put(message, content).await
+    }
+
+    async fn put(&self, message: StoredMessage, content: &str) -> (MessageId, Location, StoredMessage) {
+        let id = self.worker.store.new_id();
         let record = message_record(id, &message, Body::Octets(content.as_bytes().into())).unwrap();
         let places = self.worker.store.append(vec![record]).await.unwrap();
         (id, places[0], message)

@@ -537,6 +537,30 @@ fn a_new_trusted_sealer_takes_what_was_refused_and_one_less_refuses() {
 }
 
 #[test]
+fn mail_for_which_the_hold_has_no_room_is_weighed_by_what_the_scanners_say_then() {
+    let tables = format!("{}\n[virus]\nsocket = \"off\"\n[hybrid]", spam(5.0, 10.0));
+    let config = config(&tables, r#""spam", "virus""#);
+    for (scanned, word) in [
+        (Observation::Clean, "mark"),
+        (Observation::Virus("x".into()), "reject"),
+        (Observation::NoAnswer, "defer"),
+    ] {
+        let journal = [
+            connected(0, "t"),
+            check("t", "spam", &Observation::Scored(6.0)),
+            check("t", "virus", &Observation::NoAnswer),
+            verdict(1, "t", "hold"),
+            check("t", "virus", &scanned),
+            verdict(2, "t", word),
+        ]
+        .concat();
+        let (differences, sum) = replayed(&config, &journal);
+        assert_eq!(differences, [] as [Value; 0], "{word}");
+        assert_eq!(sum["judged"], 1);
+    }
+}
+
+#[test]
 fn mail_in_the_hold_is_weighed_when_it_comes_and_when_it_is_scanned() {
     let late = |text: String| {
         let mut event = Event::from_line(&text).unwrap();

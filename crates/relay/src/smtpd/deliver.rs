@@ -15,7 +15,8 @@ use postern_smtp::trace::Received;
 
 use super::connection::Connection;
 use super::headers::{PROVEN, Removal, says_proven, scan_fields};
-use super::permit::{Because, Denial};
+use super::not_held::{NotHeld, is_not_held};
+use super::permit::Denial;
 use crate::checks::authentication::AuthResult;
 use crate::checks::greylist::{Client, client_key};
 use crate::checks::{Check, Finding, Observation, Phase};
@@ -61,11 +62,7 @@ impl Connection {
         };
         self.note_for_reports(&findings);
         let score = score(&findings);
-        let event = EventKind::Verdict {
-            decision: verdict.word().to_owned(),
-            score,
-        };
-        self.server.events.emit(Some(&self.trace), None, event);
+        self.tell_verdict(&verdict, score);
         if let Some(refusal) = verdict.refusal() {
             return Err(refusal.into());
         }
@@ -88,7 +85,7 @@ impl Connection {
         {
             let envelope = self.envelope(message, proven, octets.len() as u64);
             let answer = self.queue().hand_over_small(&envelope, &octets).await;
-            let reply = self.answered(envelope, answer, None)?;
+            let reply = self.answered(envelope, answer)?;
             self.count_accepted(message, &findings, matches!(verdict, Verdict::Mark(_)))
                 .await;
             return Ok(reply);
@@ -100,17 +97,27 @@ impl Connection {
             return self.message_inward(sealed, size).await;
         }
         let envelope = self.envelope(message, proven, size);
-        let (unscanned, inline) = unscanned.unzip();
         let answer = match unscanned {
             None => self.queue().hand_over(&envelope, sealed.as_fd()).await,
             Some(unscanned) => {
                 let queue = self.queue();
-                queue
+                let answer = queue
                     .hand_over_unscanned(&envelope, unscanned, sealed.as_fd())
-                    .await
+                    .await;
+                if is_not_held(&answer) {
+                    let unscanned = NotHeld {
+                        memory: sealed,
+                        size,
+                        fields,
+                        findings,
+                        proven,
+                    };
+                    return self.take_when_scanned(message, unscanned).await;
+                }
+                answer
             }
         };
-        let reply = self.answered(envelope, answer, inline)?;
+        let reply = self.answered(envelope, answer)?;
         // Of what is not scanned nobody knows yet whether it speaks for its sender.
         let doubtful = matches!(verdict, Verdict::Mark(_) | Verdict::Hold(_));
         self.count_accepted(message, &findings, doubtful).await;
@@ -132,7 +139,7 @@ impl Connection {
     }
 
     /// A domain for which SPF, and over it DMARC, passed is spared the greylist from now on.
-    async fn remember_proof(&self, findings: &[Finding]) {
+    pub(super) async fn remember_proof(&self, findings: &[Finding]) {
         let passed = |check| {
             findings.iter().any(|finding| {
                 finding.check == check
@@ -157,20 +164,13 @@ impl Connection {
         let hybrid = self.server.config.hybrid.as_ref();
         let hybrid = hybrid.filter(|_| self.submitter.is_none());
         let deadline = hybrid.map(|hybrid| Duration::from_secs(hybrid.deadline));
-        let policy = |patience_over| Policy {
-            may_hold: hybrid.is_some(),
-            ..self.server.policy(patience_over)
-        };
         for phase in [Phase::Origin, Phase::Structure, Phase::Content] {
             let (wanted, facts) = (|check: &Check| check.phase == phase, self.facts("", octets));
             let deadline = deadline.filter(|_| phase == Phase::Content);
             let found = self.server.tools.run_where(wanted, facts, deadline).await;
             self.tell_findings(&found);
             findings.extend(found);
-            verdict = judge(&policy(false), "", &findings);
-            if verdict.is_for_dns() && self.patience_is_over() {
-                verdict = judge(&policy(true), "", &findings);
-            }
+            verdict = self.verdict(&findings, hybrid.is_some());
             if verdict.refusal().is_some() {
                 break;
             }
@@ -179,6 +179,19 @@ impl Connection {
             }
         }
         Ok((findings, verdict))
+    }
+
+    /// What all of that means. `may_hold`: whether a message may be taken that is to be scanned after.
+    pub(super) fn verdict(&self, findings: &[Finding], may_hold: bool) -> Verdict {
+        let policy = |patience_over| Policy {
+            may_hold,
+            ..self.server.policy(patience_over)
+        };
+        let verdict = judge(&policy(false), "", findings);
+        if verdict.is_for_dns() && self.patience_is_over() {
+            return judge(&policy(true), "", findings);
+        }
+        verdict
     }
 
     /// Whether this sender has been deferred for temporary DNS errors for hours; remembers when that began.
@@ -249,7 +262,7 @@ impl Connection {
             && says_proven(octets)
     }
 
-    fn envelope(&self, message: &Message, proven: bool, size: u64) -> Envelope {
+    pub(super) fn envelope(&self, message: &Message, proven: bool, size: u64) -> Envelope {
         let mail = &message.transaction.mail;
         let own = self.user.is_some() || (self.trusted && self.server.instance.relay_for == RelayFor::Any);
         Envelope {
@@ -316,25 +329,30 @@ impl Connection {
     }
 
     /// Its socket says whose mail it is.
-    fn queue(&self) -> &handover::Client {
+    pub(super) fn queue(&self) -> &handover::Client {
         match (&self.submitter, &self.server.outside) {
             (Some(_), Some((_, submitted))) => submitted,
             _ => &self.server.queue,
         }
     }
 
-    /// The reply to the client that the queue's answer makes. `denial` is the refusal of a message that could not be held.
-    fn answered(
+    pub(super) fn tell_verdict(&self, verdict: &Verdict, score: Option<f64>) {
+        let event = EventKind::Verdict {
+            decision: verdict.word().to_owned(),
+            score,
+        };
+        self.server.events.emit(Some(&self.trace), None, event);
+    }
+
+    /// The reply to the client that the queue's answer makes.
+    pub(super) fn answered(
         &self,
         envelope: Envelope,
         answer: Result<handover::Reply, handover::HandoverError>,
-        denial: Option<Denial>,
     ) -> Result<Reply, Denial> {
         let broken = |error: handover::HandoverError| {
-            let reply = match (&error, &denial) {
-                // Without what was found it would have fitted.
-                (handover::HandoverError::TooLarge { .. }, Some(inline)) => inline.reply.clone(),
-                (handover::HandoverError::TooLarge { .. }, None) => replies::envelope_too_large(),
+            let reply = match &error {
+                handover::HandoverError::TooLarge { .. } => replies::envelope_too_large(),
                 _ => replies::queue_unavailable(),
             };
             Denial::because(reply, error.to_string())
@@ -363,34 +381,21 @@ impl Connection {
                 if text == replies::queue_full().text() {
                     self.server.room.lacked(envelope.size, Instant::now());
                 }
-                if let Some(inline) = denial.filter(|_| text == replies::hold_full().text()) {
-                    let check = inline.because.and_then(|because| because.check);
-                    let evidence = format!("the hold is full: {reply}");
-                    let because = Some(Because { check, evidence });
-                    return Err(Denial {
-                        reply: inline.reply,
-                        because,
-                    });
-                }
                 Err(Denial::because(refusal_of_queue(code, &enhanced, text), reply))
             }
         }
     }
 }
 
-/// What the queue is told of a message that it is to hold, and what its client is told otherwise.
-fn unscanned(
-    verdict: &Verdict,
-    findings: &[Finding],
-    fields: &str,
-) -> Result<Option<(Unscanned, Denial)>, Denial> {
+/// What the queue is told of a message that it is to hold.
+fn unscanned(verdict: &Verdict, findings: &[Finding], fields: &str) -> Result<Option<Unscanned>, Denial> {
     let Verdict::Hold(refusal) = verdict else {
         return Ok(None);
     };
     let evidence = serde_json::to_string(findings)
         .map_err(|error| Denial::because(refusal.reply.clone(), error.to_string()))?;
     let fields = fields.len() as u64;
-    Ok(Some((Unscanned { fields, evidence }, refusal.into())))
+    Ok(Some(Unscanned { fields, evidence }))
 }
 
 /// Whether a check proved the reverse-path.

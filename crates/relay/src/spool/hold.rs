@@ -50,7 +50,8 @@ pub enum Standing {
         /// From when the lifetime of the hold counts, milliseconds since 1970.
         since: u64,
     },
-    /// In quarantine: no scanner answered in the hold's lifetime. Released by the operator, it is to be scanned again.
+    /// In quarantine: no scanner answered in the hold's lifetime, or to the end of the message. Released by the operator, it is to be
+    /// scanned again.
     Expired,
     /// In quarantine: it was scanned, and found to be what is refused.
     Bad {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use postern_relay::handover::Notify;
 use postern_relay::queue::hold::Found;
 use postern_relay::queue::provenance::Provenance;
 use postern_relay::spool::body::Stored;
@@ -99,7 +100,7 @@ impl Ledger {
                     self.unscanned.push(format!("{id}: tried unscanned"));
                 }
                 let known = self.known(*id);
-                let told = !known.offered.message.envelope.reverse_path.is_empty();
+                let told = !known.offered.message.envelope.reverse_path.is_empty() && !known.may_be_let_go();
                 // Whoever is tried again was found as not done: what an earlier attempt brought is gone for good.
                 for (index, tried) in results {
                     let fate = &mut known.fates[*index as usize];
@@ -221,13 +222,17 @@ impl Known {
     fn fields(&self) -> Option<&str> {
         self.judging.iter().find_map(|found| match found {
             Found::Clean(fields) => Some(fields.as_str()),
-            Found::Stands(_) => None,
+            Found::LetGo | Found::Stands(_) => None,
         })
     }
 
-    /// It was taken into the hold, and no scan has found it clean.
+    /// It was taken into the hold, no scan has found it clean, and the operator has not let it go.
     fn is_unscanned(&self) -> bool {
-        self.offered.message.hold.is_some() && self.fields().is_none()
+        self.offered.message.hold.is_some() && self.fields().is_none() && !self.may_be_let_go()
+    }
+
+    fn may_be_let_go(&self) -> bool {
+        self.judging.contains(&Found::LetGo)
     }
 
     /// The same envelope and content; with the header fields of its scan, once there may be any.
@@ -244,7 +249,18 @@ impl Known {
             let (front, rest) = self.offered.body.split_at(usize::try_from(at).unwrap());
             envelope == stored.envelope && [front, fields.as_bytes(), rest].concat() == body
         };
-        same && (as_offered || self.fields().is_some_and(with_fields))
+        let let_go = || {
+            let mut envelope = offered.envelope.clone();
+            for recipient in &mut envelope.recipients {
+                recipient.notify = Some(vec![Notify::Never]);
+            }
+            envelope == stored.envelope && self.offered.body == body
+        };
+        // Whoever is to hear of nothing must not be told after a power cut either.
+        let silenced = self.judged == Some(Found::LetGo);
+        same && (as_offered && !silenced
+            || self.fields().is_some_and(with_fields)
+            || self.may_be_let_go() && let_go())
     }
 
     /// What is wrong with how it stands in the hold.
@@ -254,7 +270,7 @@ impl Known {
         let wrong = match (&standing, &self.judged) {
             (None, _) if self.is_unscanned() => "released unscanned",
             (Some(_), _) if !found.held => "not scanned and not held",
-            (Some(_), Some(Found::Clean(_))) => "held again after a durable release",
+            (Some(_), Some(Found::Clean(_) | Found::LetGo)) => "held again after a durable release",
             (found, Some(Found::Stands(recorded))) if found.as_ref() != Some(recorded) => {
                 "not in quarantine after a durable verdict"
             }

@@ -61,6 +61,9 @@ domains = ["archive.example"]
 next-hop = "archive"
 "#;
 
+/// What a scan adds to the header.
+const FIELDS: &str = "X-Scanned: yes\r\n";
+
 /// A queue without sockets.
 pub(crate) struct Process {
     recorder: Recorder,
@@ -96,7 +99,7 @@ impl Process {
             },
             events: Events::to("queue", std::io::sink()),
             unreadable: Unreadable::default(),
-            hold: Holding::new(Hybrid::default()),
+            hold: Holding::new(Hybrid::default(), 60),
         };
         let (sender, commands) = mpsc::unbounded_channel();
         Self {
@@ -377,30 +380,45 @@ impl Process {
     /// What is in the hold is scanned, as [`postern_relay::queue::manager`] has it written: one after the other.
     async fn scan(&mut self) {
         for _ in 0..self.rng.usize(..3) {
-            let Some(id) = self.worker.hold.lend(Provenance::Inside, u64::MAX) else {
+            let now = unix_millis(SystemTime::now());
+            let Some(id) = self.worker.hold.lend(Provenance::Inside, now, |_| true) else {
                 return;
             };
             let found = match self.rng.u8(..3) {
                 0 => Found::Stands(Standing::Bad {
                     reason: "virus".into(),
                 }),
-                _ => Found::Clean("X-Scanned: yes\r\n".into()),
+                _ => Found::Clean(FIELDS.into()),
             };
-            let Ok(entry) = self.schedule.begin_change(id, true) else {
-                continue;
-            };
-            let location = entry.location;
-            self.recorder.note(Note::Judging(id, found.clone()));
-            let written = self.worker.record_judgement(id, location, &found).await;
-            self.schedule.end_change(id, Vec::new(), None);
-            self.worker.hold.give_back(id, true, 0);
-            let Ok(place) = written else { return };
-            self.recorder.note(Note::Judged(id, found.clone()));
-            if let Some(place) = place {
-                self.schedule.let_go(id, place);
+            let judged = self.judge(id, &found).await;
+            self.worker.hold.give_back(id);
+            if !judged {
+                return;
             }
-            self.worker.tell_judgement(id, &found);
+            // Some of what was found to be bad the operator lets go.
+            if found != Found::Clean(FIELDS.into()) && self.rng.bool() && !self.judge(id, &Found::LetGo).await
+            {
+                return;
+            }
         }
+    }
+
+    /// Has a judgement written; false where it was not.
+    async fn judge(&mut self, id: MessageId, found: &Found) -> bool {
+        let Ok(entry) = self.schedule.begin_change(id, true) else {
+            return true;
+        };
+        let (location, statuses) = (entry.location, entry.statuses().cloned().collect());
+        self.recorder.note(Note::Judging(id, found.clone()));
+        let written = self.worker.record_judgement(id, location, statuses, found).await;
+        self.schedule.end_change(id, Vec::new(), None);
+        let Ok(place) = written else { return false };
+        self.recorder.note(Note::Judged(id, found.clone()));
+        if let Some(place) = place {
+            self.schedule.let_go(id, place);
+        }
+        self.worker.tell_judgement(id, found);
+        true
     }
 
     /// Segments go, and what still waits in the oldest is carried over, in one batch behind a message.

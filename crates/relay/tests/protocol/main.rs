@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     files.sort();
     let mut daemons: BTreeMap<String, Daemon> = BTreeMap::new();
     let mut undelivered: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let (mut passed, mut failed) = (0, Vec::new());
+    let mut tally = Tally::default();
     for path in files {
         let name = path
             .file_stem()
@@ -57,16 +57,11 @@ fn main() -> ExitCode {
         match dialogue::run(&text, daemon) {
             Ok(texts) => {
                 undelivered.entry(kind).or_default().extend(texts);
-                println!("test {name} ... ok ({} ms)", began.elapsed().as_millis());
-                passed += 1;
+                tally.note(&name, Ok(format!("{} ms", began.elapsed().as_millis())));
             }
             Err(why) => {
-                println!("test {name} ... FAILED");
-                failed.push(format!(
-                    "{}:{why}\n--- the daemon said\n{}",
-                    path.display(),
-                    daemon.said()
-                ));
+                let why = format!("{}:{why}\n--- the daemon said\n{}", path.display(), daemon.said());
+                tally.note(&name, Err(why));
             }
         }
     }
@@ -74,63 +69,66 @@ fn main() -> ExitCode {
         let daemon = daemons
             .entry("default".to_owned())
             .or_insert_with(|| Daemon::start("default"));
-        match selftest::run(daemon) {
-            Ok(attempts) => {
-                println!("test selftest ... ok ({attempts} attempts refused)");
-                passed += 1;
-            }
-            Err(why) => {
-                println!("test selftest ... FAILED");
-                failed.push(format!("selftest: {why}\n--- the daemon said\n{}", daemon.said()));
-            }
-        }
+        let tried = selftest::run(daemon)
+            .map(|attempts| format!("{attempts} attempts refused"))
+            .map_err(|why| format!("{why}\n--- the daemon said\n{}", daemon.said()));
+        tally.note("selftest", tried);
     }
     std::thread::sleep(LATE);
     for (kind, daemon) in daemons {
         for text in undelivered.get(&kind).into_iter().flatten() {
             if daemon.sink.wait_for(text, Duration::ZERO).is_some() {
-                failed.push(format!("undelivered {text}: it arrived after its dialogue"));
+                tally.note(text, Err("it arrived after its dialogue".into()));
             }
         }
-        match replay::run(&daemon) {
-            Ok(verdicts) => {
-                println!("test replay of {kind} ... ok ({verdicts} verdicts as before)");
-                passed += 1;
-            }
-            Err(why) => {
-                println!("test replay of {kind} ... FAILED");
-                failed.push(format!("replay of {kind}: {why}"));
-            }
-        }
-        match trace::run(&daemon) {
-            Ok(found) => {
-                println!("test trace of {kind} ... ok ({found} connections and messages)");
-                passed += 1;
-            }
-            Err(why) => {
-                println!("test trace of {kind} ... FAILED");
-                failed.push(format!("trace of {kind}: {why}"));
-            }
-        }
+        let replayed = replay::run(&daemon).map(|verdicts| format!("{verdicts} verdicts as before"));
+        tally.note(&format!("replay of {kind}"), replayed);
+        let traced = trace::run(&daemon).map(|found| format!("{found} connections and messages"));
+        tally.note(&format!("trace of {kind}"), traced);
         if let Err(why) = daemon.stop() {
-            failed.push(format!("daemon {kind}: {why}"));
+            tally.note(&format!("end of {kind}"), Err(why));
         }
     }
-    for why in &failed {
-        println!("\n{why}");
+    tally.end()
+}
+
+/// What was tested.
+#[derive(Default)]
+struct Tally {
+    passed: usize,
+    failed: Vec<String>,
+}
+
+impl Tally {
+    fn note(&mut self, name: &str, result: Result<String, String>) {
+        match result {
+            Ok(what) => {
+                println!("test {name} ... ok ({what})");
+                self.passed += 1;
+            }
+            Err(why) => {
+                println!("test {name} ... FAILED");
+                self.failed.push(format!("{name}: {why}"));
+            }
+        }
     }
-    let result = if failed.is_empty() && passed > 0 {
-        "ok"
-    } else {
-        "FAILED"
-    };
-    println!(
-        "\ntest result: {result}. {passed} passed; {} failed",
-        failed.len()
-    );
-    if result == "ok" {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+
+    /// Says what has failed, and how many.
+    fn end(self) -> ExitCode {
+        for why in &self.failed {
+            println!("\n{why}");
+        }
+        let good = self.failed.is_empty() && self.passed > 0;
+        let result = if good { "ok" } else { "FAILED" };
+        println!(
+            "\ntest result: {result}. {} passed; {} failed",
+            self.passed,
+            self.failed.len()
+        );
+        if good {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
     }
 }

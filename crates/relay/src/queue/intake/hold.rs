@@ -14,6 +14,7 @@ use crate::events::unix_millis;
 use crate::handover::hold::{Outcome, PATIENCE, ToScan};
 use crate::handover::kept::Answer;
 use crate::queue::control::ask;
+use crate::queue::damage::Lost;
 use crate::queue::hold::{Asker, Found, Judgement};
 use crate::queue::job::Worker;
 use crate::queue::manager::Command;
@@ -24,17 +25,45 @@ use crate::spool::{Location, MessageId, StoredMessage};
 /// Octets copied at a time.
 const PIECE: usize = 256 << 10;
 
-/// A message that is being scanned. Whoever scans it may end without a word: then it is to be scanned again.
+/// Characters that are kept of what a scan said.
+const TEXT: usize = 2000;
+
+/// A message that is being scanned. Whoever scans it may end without a word, and be it because of the message: then it is to be
+/// scanned again later, behind others.
 pub(super) struct Lent {
     id: MessageId,
     worker: Arc<Worker>,
+    ended: bool,
+}
+
+impl Lent {
+    /// It has been dealt with.
+    fn end(mut self) {
+        self.ended = true;
+        self.worker.hold.give_back(self.id);
+    }
+
+    /// It is to be scanned again, later.
+    fn put_off(mut self, why: String) {
+        self.ended = true;
+        self.postpone(why);
+    }
+
+    fn postpone(&self, why: String) {
+        let hold = &self.worker.hold;
+        hold.put_off(self.id, &why, unix_millis(SystemTime::now()));
+        // One that has been cancelled meanwhile, or is in quarantine, is scanned no more.
+        if matches!(hold.standing(self.id), Some(Standing::Unscanned { .. })) {
+            self.worker.tell_hold(None, self.id, "postponed", why);
+        }
+    }
 }
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        self.worker
-            .hold
-            .give_back(self.id, true, unix_millis(SystemTime::now()));
+        if !self.ended {
+            self.postpone("whoever scanned it ended without an answer".into());
+        }
     }
 }
 
@@ -71,26 +100,52 @@ impl Intake {
                 let borrowed = Lent {
                     id,
                     worker: self.worker.clone(),
+                    ended: false,
                 };
-                match self.to_scan(id, location).await {
+                match self.found_to_scan(id, location).await {
                     Ok((message, memory)) => {
                         *lent = Some(borrowed);
                         return (Answer::ToScan(Box::new(message)), Some(memory));
                     }
-                    Err(why) => self.not_scanned(&borrowed, why.to_string()),
+                    Err(why) => {
+                        borrowed.put_off(why.to_string());
+                        if why.downcast_ref().is_some_and(|lost: &Lost| lost.for_good) {
+                            let _ = self.manager.send(Command::Lost(id));
+                        }
+                    }
                 }
                 continue;
             }
             let now = unix_millis(SystemTime::now());
-            let next = self.worker.hold.next(self.provenance);
+            let next = self.worker.hold.next(self.provenance, now);
             let wait = next.map_or(PATIENCE, |at| {
-                // What has just been given back is not asked for again and again.
-                Duration::from_millis(at.saturating_sub(now).max(10))
+                // What is just being written is not asked for again and again.
+                Duration::from_millis(at.saturating_sub(now).max(100))
             });
             let wake = until.min(Instant::now() + wait);
             let _ = tokio::time::timeout_at(wake, changed).await;
             if Instant::now() >= until {
                 return (Answer::Nothing, None);
+            }
+        }
+    }
+
+    /// The message, wherever it is by now: it may have been carried over, and its old segment may be gone.
+    async fn found_to_scan(
+        &self,
+        id: MessageId,
+        mut location: Location,
+    ) -> anyhow::Result<(ToScan, OwnedFd)> {
+        loop {
+            let read = self.to_scan(id, location).await;
+            let show = |answer| Command::Show(id, answer);
+            let now = match &read {
+                Ok(_) => None,
+                Err(_) => ask(&self.manager, show).await.flatten(),
+            };
+            match now.map(|listed| listed.location) {
+                Some(elsewhere) if elsewhere != location => location = elsewhere,
+                _ => return read,
             }
         }
     }
@@ -116,42 +171,53 @@ impl Intake {
         let Some(borrowed) = lent.take() else {
             return Answer::Failed("no message is out to be scanned through this connection".into());
         };
+        let (id, hold) = (borrowed.id, &self.worker.hold);
         let found = match outcome {
             Outcome::Clean(fields) => Found::Clean(fields),
             Outcome::Bad(reason) => Found::Stands(Standing::Bad {
-                reason: reason.into(),
+                reason: cut(&reason).into(),
             }),
-            Outcome::NoAnswer(why) => {
-                self.not_scanned(&borrowed, why);
+            Outcome::Unfinished(why) if hold.unfinished(id) => {
+                borrowed.postpone(cut(&why));
+                Found::Stands(Standing::Expired)
+            }
+            Outcome::NoAnswer(why) | Outcome::Unfinished(why) => {
+                borrowed.put_off(cut(&why));
                 return Answer::Kept;
             }
         };
         let (answer, answered) = oneshot::channel();
         let judgement = Judgement {
-            id: borrowed.id,
+            id,
             found,
             asker: Asker::Scanner(answer),
         };
         let _ = self.manager.send(Command::Judge(Box::new(judgement)));
         match answered.await {
-            Ok(Ok(())) => Answer::Kept,
+            Ok(Ok(())) => {
+                borrowed.end();
+                Answer::Kept
+            }
+            // It has been cancelled meanwhile, say: there is nothing left to do.
+            Ok(Err(_)) if !matches!(hold.standing(id), Some(Standing::Unscanned { .. })) => {
+                borrowed.end();
+                Answer::Kept
+            }
             Ok(Err(why)) => {
-                self.not_scanned(&borrowed, why.clone());
+                borrowed.put_off(why.clone());
                 Answer::Failed(why)
             }
-            Err(_) => Answer::Failed("the queue is stopping".into()),
+            Err(_) => {
+                borrowed.end();
+                Answer::Failed("the queue is stopping".into())
+            }
         }
     }
+}
 
-    /// It is to be scanned again, later.
-    fn not_scanned(&self, lent: &Lent, why: String) {
-        let hold = &self.worker.hold;
-        hold.give_back(lent.id, false, unix_millis(SystemTime::now()));
-        // One that has been cancelled meanwhile, or is in quarantine, is scanned no more.
-        if matches!(hold.standing(lent.id), Some(Standing::Unscanned { .. })) {
-            self.worker.tell_hold(None, lent.id, "postponed", why);
-        }
-    }
+/// As much of a text as is kept: who scans is believed as to the message, and not as to how much he says.
+fn cut(text: &str) -> String {
+    text.chars().take(TEXT).collect()
 }
 
 /// The message as sealed memory. Blocks.
@@ -168,3 +234,7 @@ fn copy(stored: &Stored) -> anyhow::Result<OwnedFd> {
     }
     Ok(writer.seal()?)
 }
+
+#[cfg(test)]
+#[path = "hold_tests.rs"]
+mod tests;

@@ -29,6 +29,8 @@ pub struct Listed {
     pub held: bool,
     /// How it stands in the hold, where it is there.
     pub standing: Option<Standing>,
+    /// Why it has not been scanned, where that is known.
+    pub unscanned: Option<Box<str>>,
     /// How its recipients stand, and by which next hop they go, in the envelope's order.
     pub recipients: Vec<(Status, Arc<str>)>,
 }
@@ -82,6 +84,7 @@ impl Manager {
             location: entry.location,
             held: entry.held,
             standing: self.worker.hold.standing(id),
+            unscanned: self.worker.hold.why(id),
             recipients: entry
                 .recipients()
                 .iter()

@@ -1,5 +1,7 @@
 //! The manager where things go wrong: faults, damage, a full disk, a wrong clock.
 
+mod hold;
+
 use postern_control::{Change, Filter, Reply};
 use postern_smtp::client::Outcome;
 use postern_smtp::reply::Reply as SmtpReply;
@@ -311,13 +313,15 @@ async fn released_mail_is_tried_once_before_it_is_given_up() {
         !super::super::notice::expired(schedule, entry, 1).is_empty()
     };
     assert!(given_up(schedule, 6));
-    for change in ["release", "retry"] {
+    for change in ["release", "retry", "scan"] {
         assert!(given_up(schedule, 7), "{change}");
-        if change == "release" {
-            assert!(schedule.begin_change(MessageId(7), false).is_ok());
-            schedule.end_change(MessageId(7), Vec::new(), Some(false));
-        } else {
-            schedule.retry(MessageId(7), 50);
+        match change {
+            "release" => {
+                assert!(schedule.begin_change(MessageId(7), false).is_ok());
+                schedule.end_change(MessageId(7), Vec::new(), Some(false));
+            }
+            "retry" => schedule.retry(MessageId(7), 50),
+            _ => schedule.let_go(MessageId(7), location),
         }
         assert!(!given_up(schedule, 7), "{change}: it expires untried");
         let probe = schedule.next(100).unwrap();

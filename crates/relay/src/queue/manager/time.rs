@@ -22,6 +22,7 @@ impl Manager {
             let queue = &self.worker.queue;
             self.schedule.not_after(now + queue.longest_wait());
             self.schedule.arrived_by(now, |attempts| queue.waited(attempts));
+            self.worker.hold.not_after(now);
             self.look_at_all();
         }
         self.last = now;

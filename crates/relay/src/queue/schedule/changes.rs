@@ -34,11 +34,12 @@ impl Schedule {
         done
     }
 
-    /// It is at a new place and not held any more.
+    /// It is at a new place and not held any more. However old it is by now, it is tried before it is given up.
     pub fn let_go(&mut self, id: MessageId, location: Location) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.held = false;
         }
+        self.want(id);
         self.carried(id, Some(location));
     }
 
