@@ -1,24 +1,47 @@
-"""Memory: 10,000 idle connections, each process at rest, and one message of 50 MiB on its way through.
+"""Memory: 10,000 idle connections in clear and in TLS, each process at rest, and one message of 50 MiB on its way through.
 
 Resident memory is the kernel's figure for a process (VmRSS), shared libraries included. For the large message it is what
-belongs to a message: anonymous memory of smtpd and queue, and sealed memory files, each counted once however many hold it.
+belongs to a message: anonymous memory of smtpd, queue, and scan with its workers, and memory files, each counted once however
+many hold it.
 """
 
-import asyncio
+import contextlib
 import os
 import pathlib
 import re
 import resource
 import smtplib
+import ssl
+import subprocess
 import threading
 import time
 
 import report
-from peers import Postern
+from peers import PLAIN, Postern, children
 
 CONNECTIONS = 10_000
 IDLE_TARGET, PROCESS_TARGET = 250, 25
 MIB = 1 << 20
+# What a gateway of the default site makes of each client and message; the other end of a socket need not be there at rest.
+CHECKS = '["helo", "reverse-dns", "spf", "dkim", "arc", "dmarc", "content", "spam", "virus", "greylist", "recipient"]'
+TABLES = """
+[client]
+reverse-dns = "mark"
+helo = "mark"
+[greylist]
+delay = 300
+[content]
+[spam]
+socket = "/run/spamd/spamd.sock"
+mark-score = 5.0
+reject-score = 10.0
+[virus]
+socket = "/run/clamav/clamd.sock"
+[recipient]
+via = "proxy"
+[proxy]
+next-hop = "sink"
+"""
 # Octets, a little below the limit of 50 MiB, which is on the whole message.
 LARGE = 50 * MIB - 4096
 
@@ -35,39 +58,53 @@ def idle(run):
     capacity = count * 4 // 3
     # For us and, inherited, for the relay: its unit raises it likewise.
     resource.setrlimit(resource.RLIMIT_NOFILE, (capacity + 1000, max(capacity + 1000, resource.getrlimit(resource.RLIMIT_NOFILE)[1])))
-    with Postern(run.directory("idle"), run.relay, run.sink.port, run.domain, connections=capacity) as postern:
-        processes = postern.processes()
-        print("at rest   " + ", ".join(f"{name} {status(pid, 'VmRSS'):.1f} MiB" for name, pid in processes.items()))
-        largest = max(status(pid, "VmRSS") for pid in processes.values())
-        report.target("idle", "the largest process at rest", largest, PROCESS_TARGET, least=False, unit=" MiB")
-        asyncio.run(hold(postern, count, lambda: tell_held(processes["smtpd"], count)))
+    directory = run.directory("idle")
+    tls = certificate(directory)
+    with Postern(run.directory("rest"), run.relay, run.sink.port, run.domain,
+                 checks=CHECKS, more=TABLES, tls=tls) as postern:
+        at_rest(postern)
+    for name, how in (("clear", PLAIN["tls"]), ("TLS", tls)):
+        place = directory / name
+        place.mkdir(mode=0o755)
+        with Postern(place, run.relay, run.sink.port, run.domain, connections=capacity, tls=how) as postern:
+            hold(postern, count, name)
 
 
-async def hold(postern, count, then):
-    """Opens the connections, says EHLO on each, calls `then` while they are idle, and closes them."""
-    writers = []
-
-    async def one():
-        reader, writer = await asyncio.open_connection(postern.address, postern.port)
-        writers.append(writer)
-        if not (await reader.readline()).startswith(b"220"):
-            raise SystemExit("bench: a connection was not greeted")
-        writer.write(b"EHLO client.example.net\r\n")
-        while (await reader.readline())[3:4] == b"-":
-            pass
-
-    for start in range(0, count, 200):
-        await asyncio.gather(*(one() for _ in range(min(200, count - start))))
-    await asyncio.sleep(1)
-    then()
-    for writer in writers:
-        writer.close()
+def certificate(directory):
+    """A certificate that the bench's own clients believe, as the relay's configuration names it."""
+    key, made = directory / "smtp.key", directory / "smtp.crt"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
+                    "-subj", "/CN=mx1.example.org", "-keyout", key, "-out", made], check=True, capture_output=True)
+    key.chmod(0o644)
+    return f'tls = "offered"\ncertificate = "{made}"\nkey = "{key}"'
 
 
-def tell_held(smtpd, count):
-    used = status(smtpd, "VmRSS")
-    print(f"{count} connections after EHLO: smtpd {used:.0f} MiB, {used * 1024 / count:.1f} KiB each")
-    report.target("idle", f"{count} idle connections", used, IDLE_TARGET, least=False, unit=" MiB")
+def at_rest(postern):
+    """Each process of a gateway that makes all checks of the default site."""
+    processes = postern.processes()
+    processes |= {f"scan's worker {number}": pid for number, pid in enumerate(children(processes["scan"]), 1)}
+    used = {name: status(pid, "VmRSS") for name, pid in processes.items()}
+    print("at rest   " + ", ".join(f"{name} {mib:.1f} MiB" for name, mib in used.items()))
+    report.target("idle", "the largest process at rest", max(used.values()), PROCESS_TARGET, least=False, unit=" MiB")
+
+
+def hold(postern, count, name):
+    """Opens the connections, says EHLO on each, and looks at smtpd while they are idle."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with contextlib.ExitStack() as stack:
+        for _ in range(count):
+            client = smtplib.SMTP(postern.address, postern.port, local_hostname="client.example.net", timeout=60)
+            stack.callback(client.close)
+            client.ehlo()
+            if name == "TLS":
+                client.starttls(context=context)
+                client.ehlo()
+        time.sleep(1)
+        used = status(postern.processes()["smtpd"], "VmRSS")
+    print(f"{count} connections after EHLO, {name}: smtpd {used:.0f} MiB, {used * 1024 / count:.1f} KiB each")
+    if name == "clear":
+        report.target("idle", f"{count} idle connections", used, IDLE_TARGET, least=False, unit=" MiB")
 
 
 def held(pids):
@@ -86,9 +123,9 @@ def held(pids):
 
 def large(run):
     """One message as large as may be, received and relayed, while memory is looked at."""
-    with Postern(run.directory("large"), run.relay, run.sink.port, run.domain) as postern:
+    with Postern(run.directory("large"), run.relay, run.sink.port, run.domain, checks='["content"]', more="[content]") as postern:
         processes = postern.processes()
-        watched = [processes["smtpd"], processes["queue"]]
+        watched = [processes["smtpd"], processes["queue"], processes["scan"], *children(processes["scan"])]
         line = b"x" * 76 + b"\r\n"
         body = b"Subject: large\r\n\r\n" + line * (LARGE // len(line))
         before, peak, ended = held(watched), [0.0], threading.Event()
@@ -111,6 +148,6 @@ def large(run):
         if run.sink.messages() == taken:
             raise SystemExit("bench: the large message did not reach the sink")
         size = len(body) / MIB
-        print(f"one message of {size:.1f} MiB: smtpd and queue together {before:.1f} MiB before, {peak[0]:.1f} MiB at most")
+        print(f"one message of {size:.1f} MiB: smtpd, queue and scan together {before:.1f} MiB before, {peak[0]:.1f} MiB at most")
         # Once, with buffers of some MiB beside it; a second copy would show as 2.
         report.target("large", "memory more than at rest / size of the message", (peak[0] - before) / size, 1.25, least=False)

@@ -35,7 +35,7 @@ greeting-delay = 0
 
 [instance.public]
 listen = ["{address}:{port}"]
-tls = "off"
+{tls}
 relay-for = "local-domains"
 authentication = "none"
 checks = {checks}
@@ -59,7 +59,8 @@ concurrency-per-destination = {concurrency}
 """
 
 # What Postern's template takes beside the port and the sink; the lines that measure checks say otherwise.
-PLAIN = {"address": "127.0.0.1", "concurrency": CONCURRENCY, "connections": 1000, "hourly": 0, "checks": "[]", "more": ""}
+PLAIN = {"address": "127.0.0.1", "concurrency": CONCURRENCY, "connections": 1000, "hourly": 0, "checks": "[]", "more": "",
+         "tls": 'tls = "off"'}
 
 # What is not the default is there to do the same job (first part), or to take a brake off Postfix (second part).
 MAIN_CF = """\
@@ -176,6 +177,11 @@ def output(*command):
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
+def children(pid):
+    """Ids of the processes that this one's first thread has started."""
+    return [int(child) for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 class Peer:
     """A running gateway: its name, its port and the process that all others of it descend from."""
 
@@ -243,10 +249,9 @@ class Postern(Peer):
                          user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[])
 
     def processes(self):
-        """Process ids by name: smtpd, queue, and run, which starts them."""
+        """Process ids by name: smtpd, queue, where there are any proxy and scan, and run, which starts them."""
         found = {"run": self.process.pid}
-        children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        for pid in map(int, children.split()):
+        for pid in children(self.process.pid):
             found[pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[1].decode()] = pid
         return found
 

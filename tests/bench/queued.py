@@ -2,7 +2,8 @@
 
 Writes a spool of messages that are due in twelve hours, starts the relay on it three times (without indexes of the
 segments, as after a loss of all of them; with indexes, after a stop; after SIGKILL), and at the second time sends some mail
-through it to a sink. The same mail goes through an empty queue first. Time and memory are the relay's own figures and the
+through it to a sink, then holds, releases and cancels one message. The same mail goes through an empty queue first, and through one
+with a tenth of the messages. Time and memory are the relay's own figures and the
 kernel's.
 """
 
@@ -43,7 +44,7 @@ def record(salt, number, now, newsletter):
     header = struct.pack("<QBxxxIQQ", salt, 1, len(meta), len(BODY), message)
     header += struct.pack("<I", zlib.crc32(header))
     summary = (struct.pack("<BBQ", 0, 2 * newsletter, now) + text(sender) + struct.pack("<I", 1) + text(recipient)
-               + struct.pack("<IBQI", 1, 2, at, 1) + text(reply))
+               + struct.pack("<IBQI", 1, 2, at, 1) + text(reply) + b"\0")
     entry = struct.pack("<BQIQI", 1, message, len(meta), len(BODY), len(summary)) + summary
     return header + meta + BODY + struct.pack("<II", zlib.crc32(meta), zlib.crc32(BODY)), entry
 
@@ -93,15 +94,26 @@ def running(directory, relay, sink):
         process.wait(timeout=60)
 
 
-def ask(directory, request):
+def ask(directory, request, **more):
     """One request to the control socket: the reply and its milliseconds."""
     path = next(directory.glob("run/**/control.sock"))
     with socket.socket(socket.AF_UNIX) as connection:
         start = time.perf_counter()
         connection.connect(str(path))
-        connection.sendall(json.dumps({"request": request}).encode() + b"\n")
+        connection.sendall(json.dumps({"request": request, **more}).encode() + b"\n")
         reply = connection.makefile().readline()
     return json.loads(reply), (time.perf_counter() - start) * 1000
+
+
+def change(directory, message):
+    """Milliseconds until one message is held, until it is released, and until it is cancelled, each on stable storage."""
+    took = []
+    for what in ("hold", "release", "cancel"):
+        reply, millis = ask(directory, "queue-change", change=what, ids=[message])
+        if reply["done"] != [message]:
+            raise SystemExit(f"bench: {what} was not done: {reply['failed']}")
+        took.append(millis)
+    return took
 
 
 def recovery(log, waiting, indexes):
@@ -123,28 +135,31 @@ def measure(directory, relay, sink, waiting, indexes):
     with running(directory, relay, sink.port) as (port, log, queue):
         stopped = recovery(log, waiting, len(indexes))
         status = ask(directory, "status")[1]
-        listing = ask(directory, "queue-list")[1]
+        page, listing = ask(directory, "queue-list")
         send(port, sink, 1, 4096, 50, DOMAIN)
         one, ten = send(port, sink, 1, 4096, 300, DOMAIN), send(port, sink, 10, 4096, 1000, DOMAIN)
         left = ask(directory, "status")[0]["queue"]["messages"]
         if left != waiting:
             raise SystemExit(f"bench: {left} messages wait in the end, {waiting} should")
+        took = change(directory, page["messages"][0]["id"]) if waiting else []
+        left -= bool(took)
         memory = re.search(r"VmHWM:\s+(\d+)", pathlib.Path(f"/proc/{queue}/status").read_text())
         os.kill(int(queue), signal.SIGKILL)
     with running(directory, relay, sink.port) as (_, log, _):
-        killed = recovery(log, waiting, len(indexes))
+        killed = recovery(log, left, len(indexes))
     print(f"{waiting:>9} {whole:>8.1f} s {stopped:>8.1f} s {killed:>8.1f} s {int(memory[1]) / 1024:>8.0f} MiB "
-          f"{status:>8.1f} ms {listing:>8.1f} ms {one[1]:>8.0f}/s {ten[1]:>8.0f}/s", flush=True)
+          f"{status:>8.1f} ms {listing:>8.1f} ms {one[1]:>8.0f}/s {ten[1]:>8.0f}/s   "
+          + (" / ".join(f"{millis:.1f}" for millis in took) + " ms" if took else "-"), flush=True)
 
 
 def line(run):
     base, relay = run.directory("queued"), pathlib.Path(run.base, "postern-relay-queued")
     shutil.copy(run.relay, relay)
     print(f"{'':>9} {'start with':>10} {'after a':>10} {'after':>10} {'memory of':>12} {'':>11} {'list the':>11} "
-          f"{'relayed,':>10} {'relayed,':>10}")
+          f"{'relayed,':>10} {'relayed,':>10}   one: hold /")
     print(f"{'waiting':>9} {'no index':>10} {'stop':>10} {'SIGKILL':>10} {'the queue':>12} {'status':>11} {'oldest':>11} "
-          f"{'1 session':>10} {'10':>10}")
-    for waiting in (0, run.count(MESSAGES)):
+          f"{'1 session':>10} {'10':>10}   release / cancel")
+    for waiting in (0, run.count(MESSAGES // 10), run.count(MESSAGES)):
         directory = base / str(waiting)
         indexes = fill(directory / "state" / "spool", waiting)
         measure(directory, relay, run.sink, waiting, indexes)

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use mail_auth::MessageAuthenticator;
 use postern_control::EventKind;
+use postern_sandbox::memfd;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
@@ -74,6 +75,8 @@ pub struct Facts<'a> {
     pub recipient: &'a str,
     /// The message as it came; empty before.
     pub message: &'a [u8],
+    /// The memory that ends with the message, where a memory file holds it.
+    pub memory: Option<&'a memfd::View<'a>>,
 }
 
 /// One thing a check saw.
@@ -425,7 +428,7 @@ fn greylisted<'a>(tools: &'a Tools, facts: Facts<'a>) -> Seeing<'a> {
 
 fn structure<'a>(tools: &'a Tools, facts: Facts<'a>) -> Seeing<'a> {
     Box::pin(async move {
-        match content::ask(&tools.config.scan_socket(), facts.message).await {
+        match content::ask(&tools.config.scan_socket(), facts.message, facts.memory).await {
             Ok(report) => content::findings(report),
             Err(error) => vec![(CheckName::Content, Observation::NoAnswer, error.to_string())],
         }

@@ -1,7 +1,7 @@
 //! The scan process: looks at the structure and the attachments of messages, where a crash harms nobody.
 //!
-//! Enters: on a `SOCK_SEQPACKET` connection one packet, which is the message itself ([`INLINE`] in front) or comes with sealed
-//! memory that holds it ([`MEMORY`]). Leaves: one packet, a [`Report`] as JSON; or the end of the connection, when the message
+//! Enters: on a `SOCK_SEQPACKET` connection one packet, which is the message itself ([`INLINE`] in front) or comes with sealed or
+//! lent memory that ends with it ([`MEMORY`]). Leaves: one packet, a [`Report`] as JSON; or the end of the connection, when the message
 //! ended the worker. The process opens no file and no connection. Each worker has one message at a time, bounded memory
 //! and a deadline; the supervisor, which reads nothing, starts the next one.
 
@@ -27,7 +27,7 @@ use postern_sandbox::{Inherited, Policy, fd, memfd, seqpacket};
 
 use crate::config::Config;
 use crate::events::Events;
-use crate::handover::FIELDS;
+use crate::handover::{FIELDS, ROOM};
 use config::Content;
 pub use message::examine;
 pub use report::{Report, Seen};
@@ -36,7 +36,7 @@ pub use report::{Report, Seen};
 pub const DESCRIPTOR: &str = "scan";
 /// First octet of a packet that goes on with the message.
 pub const INLINE: u8 = b'I';
-/// The only octet of a packet beside which sealed memory comes.
+/// First octet of a packet beside which memory comes; behind it the message's octets as a little-endian u64: the memory's last so many.
 pub const MEMORY: u8 = b'M';
 
 /// A client sends at once.
@@ -118,11 +118,21 @@ fn answer(socket: &OwnedFd, buffer: &mut [u8], content: &Content, largest: u64) 
     let mapped;
     let message = match (&buffer[..packet.len], packet.fd) {
         ([INLINE, message @ ..], None) => message,
-        ([MEMORY], Some(memory)) => {
-            mapped = memfd::map(&memory, largest)?;
-            &mapped
+        ([MEMORY, size @ ..], Some(memory)) => {
+            mapped = memfd::map_lent(&memory, largest.saturating_add(ROOM as u64))?;
+            let size = size
+                .try_into()
+                .map(u64::from_le_bytes)
+                .map_err(io::Error::other)?;
+            let start = (mapped.len() as u64)
+                .checked_sub(size)
+                .filter(|_| size <= largest);
+            let start = start.ok_or_else(|| io::Error::other("the message is larger than its memory"))?;
+            mapped
+                .get(usize::try_from(start).map_err(io::Error::other)?..)
+                .unwrap_or_default()
         }
-        _ => return Err(io::Error::other("it is neither a message nor sealed memory")),
+        _ => return Err(io::Error::other("it is neither a message nor memory")),
     };
     // A client says nothing more: what is there to read is its end. It has given up waiting.
     if seqpacket::readable(socket, Duration::ZERO)? {

@@ -175,6 +175,40 @@ fn memory_is_looked_at_while_it_is_filled_and_sealed_after() {
 }
 
 #[test]
+fn what_is_lent_is_looked_at_and_written_by_its_maker_alone() {
+    let mut writer = memfd::Writer::new().expect("memory");
+    writer.write_all(b"    body").expect("written");
+    let lent = {
+        let view = writer.view(8).expect("a view");
+        view.lend().expect("lent").try_clone_to_owned().expect("a copy")
+    };
+    assert!(
+        memfd::map(&lent, 8).is_err(),
+        "it is not sealed: the queue would refuse it"
+    );
+    assert_eq!(*memfd::map_lent(&lent, 8).expect("mapped"), b"    body"[..]);
+    assert!(memfd::map_lent(&lent, 7).is_err(), "over the limit");
+    let mut other = fs::File::from(lent.try_clone().expect("a copy"));
+    assert_eq!(
+        other.write(b"x").expect_err("a write").kind(),
+        ErrorKind::PermissionDenied
+    );
+    assert!(other.set_len(3).is_err() && other.set_len(30).is_err());
+    writer.write_from(2).expect("back");
+    writer.write_all(b"a:").expect("written through the mapping");
+    assert!(writer.write_all(b"body and more").is_err(), "the length is fixed");
+    let sealed = writer.seal().expect("sealed, though it was lent");
+    assert_eq!(memfd::read(sealed, 8).expect("read")[..4], *b"  a:");
+}
+
+#[test]
+fn memory_that_its_lender_could_shorten_is_not_mapped() {
+    let memory: OwnedFd = memfd_create("x", MFdFlags::MFD_ALLOW_SEALING).expect("memory");
+    let error = memfd::map_lent(&memory, 10).expect_err("no seals");
+    assert!(error.to_string().contains("not fully sealed"), "{error}");
+}
+
+#[test]
 fn a_listener_replaces_a_stale_socket_and_nothing_else() {
     let directory = tempfile::tempdir().expect("a directory");
     let (socket, file) = (directory.path().join("socket"), directory.path().join("file"));

@@ -317,6 +317,8 @@ pub(crate) struct Policy {
     /// Octets.
     pub(crate) max_message_size: At<u64>,
     pub(crate) max_recipients: At<u64>,
+    /// Of each listening process.
+    pub(crate) max_connections: At<u64>,
     /// For each client address; 0 is no limit.
     pub(crate) messages_per_hour: At<u64>,
     pub(crate) messages_per_hour_network: At<u64>,
@@ -351,6 +353,7 @@ impl Default for Policy {
         Self {
             max_message_size: At::default_value(50 << 20),
             max_recipients: At::default_value(100),
+            max_connections: At::default_value(1000),
             messages_per_hour: At::default_value(100),
             messages_per_hour_network: At::default_value(1000),
             messages_per_hour_sender: At::default_value(1000),

@@ -383,6 +383,9 @@ fn policy(table: &mut Reader<'_, '_>) -> Option<Policy> {
     let size = or_default(table, "max-message-size", size, *default.max_message_size);
     let recipients = table.integer("max-recipients", 1..1001);
     let recipients = or_default(table, "max-recipients", recipients, *default.max_recipients);
+    // The unit of smtpd lets it have 16,384 descriptors; scanners and lists are asked over some of them.
+    let connections = table.integer("max-connections", 100..12_001);
+    let connections = or_default(table, "max-connections", connections, *default.max_connections);
     let per_hour = table.integer("messages-per-hour", 0..1_000_001);
     let per_hour = or_default(table, "messages-per-hour", per_hour, *default.messages_per_hour);
     // One number scales them all.
@@ -428,6 +431,7 @@ fn policy(table: &mut Reader<'_, '_>) -> Option<Policy> {
     Some(Policy {
         max_message_size: size?,
         max_recipients: recipients?,
+        max_connections: connections?,
         messages_per_hour: per_hour?,
         messages_per_hour_network: of_network?,
         messages_per_hour_sender: of_sender?,

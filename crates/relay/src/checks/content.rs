@@ -33,8 +33,12 @@ pub enum ContentError {
     Answer(#[from] serde_json::Error),
 }
 
-/// Asks the scan process at `path` about `message`.
-pub async fn ask(path: &Path, message: &[u8]) -> Result<Report, ContentError> {
+/// Asks the scan process at `path` about `message`. What ends `memory` is lent to it, so that a large message is not copied.
+pub async fn ask(
+    path: &Path,
+    message: &[u8],
+    memory: Option<&memfd::View<'_>>,
+) -> Result<Report, ContentError> {
     let connection = Connection::connect(path)
         .await
         .map_err(|source| ContentError::Connect {
@@ -45,8 +49,14 @@ pub async fn ask(path: &Path, message: &[u8]) -> Result<Report, ContentError> {
         let packet = [&[INLINE], message].concat();
         connection.send(&packet, None).await?;
     } else {
-        let memory = memfd::sealed(message)?;
-        connection.send(&[MEMORY], Some(memory.as_fd())).await?;
+        let mut packet = vec![MEMORY];
+        packet.extend((message.len() as u64).to_le_bytes());
+        if let Some(view) = memory {
+            connection.send(&packet, Some(view.lend()?)).await?;
+        } else {
+            let memory = memfd::sealed(message)?;
+            connection.send(&packet, Some(memory.as_fd())).await?;
+        }
     }
     let mut buffer = vec![0; fd::MAX_PACKET];
     let packet = match connection.recv(&mut buffer).await {

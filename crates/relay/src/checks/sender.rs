@@ -107,6 +107,7 @@ mod tests {
                 reverse_path: path,
                 recipient: "",
                 message: &[],
+                memory: None,
             };
             senders.is_proven(&authenticator, "mx.example.org", facts).await
         };

@@ -13,6 +13,7 @@ use postern_smtp::reply::Reply;
 use postern_smtp::server::{Message, Recipient};
 use postern_smtp::trace::Received;
 
+use super::body::Seen;
 use super::connection::Connection;
 use super::headers::{PROVEN, Removal, says_proven, scan_fields};
 use super::not_held::{NotHeld, is_not_held};
@@ -157,7 +158,7 @@ impl Connection {
     }
 
     /// Origin and structure first; the scanners are asked only about what those leave.
-    async fn judged(&self, octets: &[u8]) -> Result<(Vec<Finding>, Verdict), Denial> {
+    async fn judged(&self, octets: &Seen<'_>) -> Result<(Vec<Finding>, Verdict), Denial> {
         let mut findings = self.client_findings().to_vec();
         let mut verdict = Verdict::Accept;
         // What users submit through us is for the internal node to take.
@@ -165,7 +166,7 @@ impl Connection {
         let hybrid = hybrid.filter(|_| self.submitter.is_none());
         let deadline = hybrid.map(|hybrid| Duration::from_secs(hybrid.deadline));
         for phase in [Phase::Origin, Phase::Structure, Phase::Content] {
-            let (wanted, facts) = (|check: &Check| check.phase == phase, self.facts("", octets));
+            let (wanted, facts) = (|check: &Check| check.phase == phase, self.facts_of(octets));
             let deadline = deadline.filter(|_| phase == Phase::Content);
             let found = self.server.tools.run_where(wanted, facts, deadline).await;
             self.tell_findings(&found);

@@ -12,6 +12,7 @@ use postern_smtp::reply::Reply;
 use postern_smtp::server::{Credentials, MailCommand, Recipient};
 
 use super::Server;
+use super::body::Seen;
 use super::connection::Connection;
 use crate::checks::{Facts, Finding, Phase};
 use crate::config::{Authentication, RelayFor};
@@ -228,6 +229,15 @@ impl Connection {
             reverse_path: &self.sender,
             recipient,
             message,
+            memory: None,
+        }
+    }
+
+    /// The facts of a whole message.
+    pub(super) fn facts_of<'a>(&'a self, message: &'a Seen<'a>) -> Facts<'a> {
+        Facts {
+            memory: message.memory(),
+            ..self.facts("", message)
         }
     }
 

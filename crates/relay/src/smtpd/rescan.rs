@@ -111,6 +111,7 @@ impl Server {
             reverse_path: "",
             recipient: "",
             message: octets,
+            memory: None,
         };
         let wanted = |check: &crate::checks::Check| missing.contains(&check.name);
         let found = self.tools.run_where(wanted, facts, None).await;

@@ -16,6 +16,7 @@ use postern_smtp::replies;
 use postern_smtp::reply::Reply;
 use postern_smtp::server::{Credentials, MailCommand, Recipient, Submitter};
 
+use super::body::Seen;
 use super::connection::Connection;
 use super::permit::Denial;
 use crate::checks::Finding;
@@ -174,11 +175,11 @@ impl Connection {
     }
 
     /// A user's message is looked into like others for structure, attachments and viruses; where it comes from, his login says.
-    pub(super) async fn judged_submission(&self, octets: &[u8]) -> (Vec<Finding>, Verdict) {
+    pub(super) async fn judged_submission(&self, octets: &Seen<'_>) -> (Vec<Finding>, Verdict) {
         let mut findings = Vec::new();
         let mut verdict = Verdict::Accept;
         for check in [CheckName::Content, CheckName::Virus] {
-            let found = self.server.tools.run_one(check, self.facts("", octets)).await;
+            let found = self.server.tools.run_one(check, self.facts_of(octets)).await;
             self.tell_findings(&found);
             findings.extend(found);
             verdict = judge(&self.server.policy(false), "", &findings);

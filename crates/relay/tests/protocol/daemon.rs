@@ -1,15 +1,16 @@
 //! One daemon under test: `postern-relay run` with a configuration of its own in a directory of its own.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use postern_control::{Reply, Request};
 use tempfile::TempDir;
 
 use crate::dns::Dns;
@@ -33,6 +34,7 @@ const PORTS: [&str; 4] = ["public", "submission", "inside", "plain"];
 
 /// After `messages-per-hour = 2`.
 const LIMITS: &str = "\
+listed-peers = [\"127.0.50.0/24\"]
 messages-per-hour-network = 3
 messages-per-hour-sender = 4
 messages-per-hour-recipient = 2
@@ -164,6 +166,19 @@ impl Daemon {
         self.directory.path().join("relay.toml")
     }
 
+    /// What `metrics` on its control socket answers.
+    pub(crate) fn figures(&self) -> std::io::Result<String> {
+        let stream = UnixStream::connect(self.directory.path().join("run/control.sock"))?;
+        let request = serde_json::to_string(&Request::Metrics)? + "\n";
+        (&stream).write_all(request.as_bytes())?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line)?;
+        match serde_json::from_str(&line)? {
+            Reply::Metrics { text } => Ok(text),
+            other => Err(std::io::Error::other(format!("{other:?}"))),
+        }
+    }
+
     /// Lines said so far.
     pub(crate) fn mark(&self) -> usize {
         self.lines.lock().expect("no thread panicked").len()
@@ -219,7 +234,8 @@ fn free_ports() -> Vec<SocketAddr> {
 /// (two connections an address), `sasl` (AUTH at `inside`), `origin` (SPF, DKIM, ARC, DMARC), `client` (EHLO, reverse DNS, lists in DNS, greylist), `proxied` (127.0.80.0/24 are proxies),
 /// `stress` (which begins with five connections of ten), `hung-spam`, `dead-virus`, `hybrid` (scanners are stubs, and a client waits a second for them), `hybrid-full` (with room for
 /// one message in the hold), `node` (`plain` asks for the
-/// certificate of a node).
+/// certificate of a node), `proven` (greylist and DMARC), `scanned` (all checks of whole messages; both scanners are stubs), `figures`
+/// (the same, for one dialogue alone).
 fn configuration(
     kind: &str,
     ports: &BTreeMap<&str, SocketAddr>,
@@ -231,7 +247,7 @@ fn configuration(
     let size = if kind == "origin" { 600_000 } else { 100_000 };
     let limits = limits(kind);
     let more = match kind {
-        "strict" => GREYLIST.to_owned(),
+        "strict" | "proven" => GREYLIST.to_owned(),
         "client" => format!("{GREYLIST}{CLIENT}"),
         "stress" => STRESS.to_owned(),
         "hybrid" => format!("{HYBRID} 1000\n"),
@@ -241,10 +257,10 @@ fn configuration(
     let (spam, virus) = match kind {
         "hung-spam" => (silent, "off"),
         "dead-virus" => ("off", "/nonexistent/clamd.sock"),
-        "hybrid" | "hybrid-full" => (stub, stub),
+        "hybrid" | "hybrid-full" | "scanned" | "figures" => (stub, stub),
         _ => ("off", "off"),
     };
-    let scan_timeout = if kind.starts_with("hybrid") { 30 } else { 1 };
+    let scan_timeout = if spam == stub { 30 } else { 1 };
     let inside_authentication = if kind == "sasl" {
         "authentication = \"sasl\"\nsend-as-any = [\"app@example.org\"]\n[sasl]\nsocket = \"auth.sock\""
     } else {
@@ -346,6 +362,8 @@ fn checks(kind: &str) -> &'static str {
     match kind {
         "strict" => r#"["greylist", "recipient"]"#,
         "origin" | "limits" => r#"["spf", "dkim", "arc", "dmarc", "spam", "virus"]"#,
+        "proven" => r#"["greylist", "spf", "dkim", "arc", "dmarc"]"#,
+        "scanned" | "figures" => r#"["spf", "dkim", "arc", "dmarc", "content", "spam", "virus"]"#,
         "client" => r#"["helo", "reverse-dns", "dns-lists", "greylist", "recipient"]"#,
         _ => r#"["content", "spam", "virus", "recipient"]"#,
     }

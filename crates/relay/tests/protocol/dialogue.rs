@@ -154,6 +154,7 @@ impl Player<'_> {
             "no-event" => check(!self.has_line(self.mark, rest), || {
                 "an event has all of it".into()
             }),
+            "figure" => self.figure(rest),
             "said" => check(self.has_line(0, rest), || "no line has all of it".into()),
             "back" => {
                 check(!self.kept.is_empty(), || "no connection was kept".into())?;
@@ -201,6 +202,25 @@ impl Player<'_> {
             std::thread::sleep(Duration::from_millis(20));
         }
         Err("no event has all of it".into())
+    }
+
+    /// `VALUE WORD…`: a figure whose name and labels hold all words has that value.
+    fn figure(&self, rest: &str) -> Result<(), String> {
+        let (value, words) = rest.split_once(' ').ok_or("figure VALUE WORD…")?;
+        let is = |line: &str| {
+            let sample = line.rsplit_once(' ');
+            sample.is_some_and(|(name, is)| is == value && words.split(' ').all(|word| name.contains(word)))
+        };
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let figures = self.daemon.figures().map_err(|error| error.to_string())?;
+            if figures.lines().any(is) {
+                return Ok(());
+            }
+            check(Instant::now() < until, || format!("the figures are\n{figures}"))?;
+            // The processes tell theirs every few seconds.
+            std::thread::sleep(Duration::from_millis(200));
+        }
     }
 }
 

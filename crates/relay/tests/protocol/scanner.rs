@@ -1,30 +1,53 @@
 //! A stub of both scanners, not the real ones: it says what the message tells it to say, and where the message says so, not
-//! before it is asked a second time. `tests/components.rs` has the real ones.
+//! before it is asked a second time, or not before it is asked as the other scanner, too. `tests/components.rs` has the real ones.
 
 use std::collections::HashSet;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 /// Longer than any deadline of the tests.
 const SLOW: Duration = Duration::from_secs(20);
 
+/// What the two scanners have been asked already: names of messages, followed by the scanner.
+#[derive(Default)]
+struct Asked {
+    of: Mutex<HashSet<String>>,
+    more: Condvar,
+}
+
+impl Asked {
+    /// Whether this is the first time.
+    fn first(&self, name: String) -> bool {
+        let first = self.of.lock().expect("no thread panicked").insert(name);
+        self.more.notify_all();
+        first
+    }
+
+    /// Waits for the question, in vain after [`SLOW`].
+    fn wait_for(&self, name: &str) -> bool {
+        let of = self.of.lock().expect("no thread panicked");
+        let waited = self.more.wait_timeout_while(of, SLOW, |of| !of.contains(name));
+        !waited.expect("no thread panicked").1.timed_out()
+    }
+}
+
 /// Serves at `path`: SPAMC/1.5 and clamd's INSTREAM.
 pub(crate) fn serve(path: &Path) {
     let listener = UnixListener::bind(path).expect("a socket");
-    let slow = Arc::new(Mutex::new(HashSet::new()));
+    let asked = Arc::new(Asked::default());
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let slow = Arc::clone(&slow);
+            let asked = Arc::clone(&asked);
             // A client whose time is over has gone.
-            std::thread::spawn(move || drop(answer(stream, &slow)));
+            std::thread::spawn(move || drop(answer(stream, &asked)));
         }
     });
 }
 
-fn answer(mut stream: UnixStream, slow: &Mutex<HashSet<String>>) -> std::io::Result<()> {
+fn answer(mut stream: UnixStream, earlier: &Asked) -> std::io::Result<()> {
     let (mut asked, mut piece) = (Vec::new(), vec![0; 65_536]);
     let spam = loop {
         let length = stream.read(&mut piece)?;
@@ -42,10 +65,16 @@ fn answer(mut stream: UnixStream, slow: &Mutex<HashSet<String>>) -> std::io::Res
     };
     let who = if spam { "spam" } else { "virus" };
     if let Some(name) = of(&format!("slow-{who} "))
-        && slow.lock().expect("no thread panicked").insert(name + who)
+        && earlier.first(name + who)
     {
         std::thread::sleep(SLOW);
         return Ok(());
+    }
+    if let Some(name) = of("together ") {
+        earlier.first(format!("{name} {who}"));
+        if !earlier.wait_for(&format!("{name} {}", if spam { "virus" } else { "spam" })) {
+            return Ok(());
+        }
     }
     let found = if spam {
         let score = of("score ").unwrap_or("0.0".into());

@@ -15,7 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use postern_relay::checks::content::{ContentError, ask};
 use postern_relay::scan::Seen;
-use postern_sandbox::{child, seqpacket};
+use postern_sandbox::{child, memfd, seqpacket};
 use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -188,30 +188,57 @@ fn the_service_manager_hears_that_it_is_ready_and_alive() {
 #[tokio::test]
 async fn messages_are_looked_at_inline_and_in_sealed_memory() {
     let scan = Scan::start("workers = 1");
-    assert_eq!(ask(&scan.socket, MESSAGE).await.expect("a report").seen, []);
+    assert_eq!(ask(&scan.socket, MESSAGE, None).await.expect("a report").seen, []);
     assert_eq!(
-        ask(&scan.socket, &large("a.txt")).await.expect("a report").seen,
+        ask(&scan.socket, &large("a.txt"), None)
+            .await
+            .expect("a report")
+            .seen,
         []
     );
-    let report = ask(&scan.socket, &large("a.exe")).await.expect("a report");
+    let report = ask(&scan.socket, &large("a.exe"), None).await.expect("a report");
     assert!(
         matches!(report.seen.as_slice(), [Seen::Denied { .. }]),
         "{report:?}"
     );
-    assert_eq!(ask(&scan.socket, b"").await.expect("a report").parts, 1);
+    assert_eq!(ask(&scan.socket, b"", None).await.expect("a report").parts, 1);
+}
+
+#[tokio::test]
+async fn a_message_is_looked_at_where_it_lies_behind_room_that_is_none_of_it() {
+    let scan = Scan::start("workers = 1");
+    for (attachment, is_denied) in [("a.txt", false), ("a.exe", true)] {
+        let message = large(attachment);
+        let mut memory = memfd::Writer::new().expect("memory");
+        // Were it read from the beginning, this would be the name.
+        let room = large(if is_denied { "b.txt" } else { "b.exe" });
+        memory
+            .write_all(&room[..1000])
+            .and_then(|()| memory.write_all(&message))
+            .expect("written");
+        let view = memory.view(1000 + message.len()).expect("a view");
+        let report = ask(&scan.socket, &view[1000..], Some(&view))
+            .await
+            .expect("a report");
+        assert_eq!(
+            matches!(report.seen.as_slice(), [Seen::Denied { attachment: of, .. }] if of == attachment),
+            is_denied,
+            "{report:?}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_killed_over_a_message_gives_no_answer_and_the_next_one_does() {
     let scan = Scan::start(&format!("workers = 1\ntimeout = 300\n{BOUNDLESS}"));
-    ask(&scan.socket, MESSAGE).await.expect("a report");
+    ask(&scan.socket, MESSAGE, None).await.expect("a report");
     let worker = scan.worker(None);
     let socket = scan.socket.clone();
-    let asked = tokio::spawn(async move { ask(&socket, &endless()).await });
+    let asked = tokio::spawn(async move { ask(&socket, &endless(), None).await });
     tokio::task::block_in_place(|| kill_at_work(worker));
     let error = asked.await.expect("no panic").expect_err("no answer");
     assert!(matches!(error, ContentError::Ended), "{error}");
-    assert_eq!(ask(&scan.socket, MESSAGE).await.expect("a report").seen, []);
+    assert_eq!(ask(&scan.socket, MESSAGE, None).await.expect("a report").seen, []);
     assert_ne!(scan.worker(Some(worker)), worker);
     scan.warns(&format!("content worker {worker} ended: SIGKILL"));
 }
@@ -219,18 +246,18 @@ async fn a_worker_that_is_killed_over_a_message_gives_no_answer_and_the_next_one
 #[tokio::test]
 async fn a_message_that_takes_too_long_ends_its_worker() {
     let scan = Scan::start(&format!("workers = 1\ntimeout = 1\n{BOUNDLESS}"));
-    ask(&scan.socket, MESSAGE).await.expect("a report");
+    ask(&scan.socket, MESSAGE, None).await.expect("a report");
     let worker = scan.worker(None);
-    let error = ask(&scan.socket, &endless()).await.expect_err("no answer");
+    let error = ask(&scan.socket, &endless(), None).await.expect_err("no answer");
     assert!(matches!(error, ContentError::Ended), "{error}");
-    assert_eq!(ask(&scan.socket, MESSAGE).await.expect("a report").seen, []);
+    assert_eq!(ask(&scan.socket, MESSAGE, None).await.expect("a report").seen, []);
     scan.warns(&format!("content worker {worker} ended: its time was up"));
 }
 
 #[tokio::test]
 async fn a_message_that_wants_too_much_memory_ends_its_worker() {
     let scan = Scan::start(&format!("workers = 1\ntimeout = 300\n{BOUNDLESS}"));
-    ask(&scan.socket, MESSAGE).await.expect("a report");
+    ask(&scan.socket, MESSAGE, None).await.expect("a report");
     let worker = scan.worker(None);
     // The process bounds its workers; here one of them is bounded more narrowly, from outside.
     let narrowed = Command::new("prlimit")
@@ -240,10 +267,10 @@ async fn a_message_that_wants_too_much_memory_ends_its_worker() {
     let mut tar = vec![0; 64 << 20];
     tar[257..262].copy_from_slice(b"ustar");
     let message = gzip_message(&gzip(&tar));
-    let error = ask(&scan.socket, &message).await.expect_err("no answer");
+    let error = ask(&scan.socket, &message, None).await.expect_err("no answer");
     assert!(matches!(error, ContentError::Ended), "{error}");
     scan.warns(&format!("content worker {worker} ended: SIGABRT"));
-    let report = ask(&scan.socket, &message)
+    let report = ask(&scan.socket, &message, None)
         .await
         .expect("the next worker has room");
     assert!(report.unpacked >= 64 << 20, "{report:?}");

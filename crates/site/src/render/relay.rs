@@ -45,7 +45,7 @@ address = \"127.0.0.1:53\"
 [limits]
 max-message-size = {size}
 max-recipients = {recipients}
-max-connections = 1000
+max-connections = {connections}
 max-connections-per-address = 50
 {per_hour}command-timeout = 300
 data-timeout = 600
@@ -66,6 +66,7 @@ listed-peers = {listed}
         },
         size = *site.policy.max_message_size,
         recipients = *site.policy.max_recipients,
+        connections = *site.policy.max_connections,
         listed = quoted_list(listed),
     )
 }
