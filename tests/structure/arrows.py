@@ -17,6 +17,7 @@ ALLOWED = {
     "postern-relay": {"postern-smtp", "postern-sandbox", "postern-control"},
     "postern-console": {"postern-control", "postern-sandbox"},
     "postern-cli": {"postern-site", "postern-smtp", "postern-control"},
+    "postern-fuzz": {"postern-relay", "postern-smtp"},
 }
 PURE = {"postern-site", "postern-smtp", "postern-control"}
 IO_CRATES = {"tokio", "nix", "libc", "mio", "rustls"}

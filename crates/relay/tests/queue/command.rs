@@ -50,8 +50,8 @@ async fn the_operator_lists_holds_releases_retries_and_cancels() {
     );
 
     let one = Ok("1 messages changed\n".to_owned());
-    let hold = ["queue", "hold", &first, "--reason", "ticket 7"];
-    assert_eq!(says(&queue, &hold), one);
+    let hold_it = ["queue", "hold", &first, "--reason", "ticket 7"];
+    assert_eq!(says(&queue, &hold_it), one);
     let held = says(&queue, &["queue", "list", "--held"]).unwrap();
     assert!(
         held.starts_with(&first) && held.contains("from <app@example.org>  HELD\n"),
