@@ -271,6 +271,8 @@ impl Known {
             (None, _) if self.is_unscanned() => "released unscanned",
             (Some(_), _) if !found.held => "not scanned and not held",
             (Some(_), Some(Found::Clean(_) | Found::LetGo)) => "held again after a durable release",
+            // The operator's word to let it go was being written.
+            (None, Some(Found::Stands(_))) if self.may_be_let_go() => return None,
             (found, Some(Found::Stands(recorded))) if found.as_ref() != Some(recorded) => {
                 "not in quarantine after a durable verdict"
             }

@@ -35,10 +35,18 @@ pub(crate) fn run(daemon: &Daemon) -> Result<usize, String> {
 
     // One that was refused, one that was taken, one that came to nothing.
     let of = |wanted: fn(&&Event) -> bool| events.iter().find(wanted);
+    let came_to_something = |trace: &Option<String>| {
+        let has = |event: &&Event| event.trace == *trace;
+        let said = |event: &Event| matches!(event.kind, EventKind::Queued { .. } | EventKind::Refused { .. });
+        events.iter().filter(has).any(said)
+    };
+    let silent = events.iter().find(|event| {
+        matches!(event.kind, EventKind::Disconnected { .. }) && !came_to_something(&event.trace)
+    });
     let samples = [
         of(|event| matches!(&event.kind, EventKind::Refused { from: Some(_), to, .. } if !to.is_empty())),
         of(|event| matches!(event.kind, EventKind::Queued { .. }) && event.process.starts_with("smtpd")),
-        of(|event| matches!(event.kind, EventKind::Disconnected { .. })),
+        silent,
     ];
     for sample in samples.into_iter().flatten() {
         is_found(&journal, &events, sample)?;
