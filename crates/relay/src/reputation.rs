@@ -13,8 +13,10 @@ pub mod shared;
 pub mod snapshot;
 pub mod valkey;
 
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::future::Future;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -40,6 +42,11 @@ pub const LOGIN_WINDOW: Duration = Duration::from_hours(30 * 24);
 /// What clocks of gateways may differ by; what lies further in the future was written by a clock that was wrong.
 pub const CLOCKS_DIFFER: Duration = Duration::from_mins(1);
 
+/// Outcomes that wait to be told to the shared memory.
+const UNTOLD: usize = 1024;
+/// Of them with one question.
+const LATE_AT_A_TIME: usize = 4;
+
 /// Milliseconds since 1970.
 pub type Millis = u64;
 
@@ -58,6 +65,14 @@ impl Key {
         }
         let mut key = [0; 16];
         key.copy_from_slice(&context.finish().as_ref()[..16]);
+        Self(key)
+    }
+
+    /// One that nobody else has.
+    pub fn unique() -> Self {
+        let mut key = [0; 16];
+        // Without randomness only what is taken back too late is taken back wrongly.
+        let _ = aws_lc_rs::rand::fill(&mut key);
         Self(key)
     }
 
@@ -112,6 +127,8 @@ pub trait Backend {
 pub struct Reputation {
     local: Local,
     shared: Option<Shared>,
+    /// What came of attempts and could not be told to the shared memory, with when it was; the newest first.
+    untold: Mutex<VecDeque<(Millis, Question)>>,
 }
 
 impl Reputation {
@@ -120,6 +137,7 @@ impl Reputation {
         Self {
             local: Local::new(local::ENTRIES),
             shared: None,
+            untold: Mutex::default(),
         }
     }
 
@@ -145,8 +163,14 @@ impl Reputation {
             return own;
         }
         let Ok(theirs) = shared.ask(&question).await else {
+            if matches!(question, Question::Right(_) | Question::Unjudged(_)) {
+                let mut untold = self.untold();
+                untold.truncate(UNTOLD - 1);
+                untold.push_front((now, question));
+            }
             return own;
         };
+        self.tell_late(shared, now).await;
         match (question, own, theirs) {
             // Whoever has waited, at whichever of the two, has waited.
             (
@@ -175,6 +199,22 @@ impl Reputation {
             }
             (_, _, theirs) => theirs,
         }
+    }
+
+    /// Tells the shared memory, which answers again, what it has missed; what is forgiven there by now, no more.
+    async fn tell_late(&self, shared: &Shared, now: Millis) {
+        for _ in 0..LATE_AT_A_TIME {
+            let Some((then, question)) = self.untold().pop_front() else {
+                return;
+            };
+            if then.saturating_add(millis(FORGIVEN)) > now && shared.ask(&question).await.is_err() {
+                return self.untold().push_front((then, question));
+            }
+        }
+    }
+
+    fn untold(&self) -> MutexGuard<'_, VecDeque<(Millis, Question)>> {
+        self.untold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What this process remembers itself.

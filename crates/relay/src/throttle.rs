@@ -1,7 +1,8 @@
 //! Guessing of passwords is slowed down: by address and network where clients connect, by account where passwords are checked.
 //!
 //! Each wrong password counts against a bucket, and one is forgiven every five minutes. An attempt is counted before its
-//! answer is known, so that many at a time are no way around; what turns out right, or cannot be checked, is taken back. A
+//! answer is known, so that many at a time are no way around; what turns out right, or cannot be checked, is taken back: once, where
+//! it was counted, and late if need be. What nobody can tell any more, since the process ended, stays wrong and is forgiven as such. A
 //! success forgives nothing that was wrong. Who has logged in is remembered: the address for its network's sake, the pair of
 //! account and network for the account's, so that strangers who guess do not lock out the owner where he always is.
 //! What is counted is [`crate::reputation`]'s: it outlives the process, and gateways may share it.
@@ -42,6 +43,7 @@ pub fn from(peer: IpAddr) -> Attempt {
         most: OF_NETWORK,
     };
     Attempt {
+        id: Key::unique(),
         login: Key::new("login from an address", &[&address]),
         known: false,
         of_known: vec![of_address],
@@ -61,6 +63,7 @@ pub fn at(account: &str, peer: IpAddr) -> Attempt {
         most: OF_ACCOUNT,
     };
     Attempt {
+        id: Key::unique(),
         login: Key::new("login of an account from a network", &[&account, &network]),
         known: false,
         of_known: vec![of_pair],

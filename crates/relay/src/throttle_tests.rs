@@ -1,3 +1,5 @@
+use std::sync::Mutex;
+
 use super::*;
 use crate::reputation::local::Local;
 use crate::reputation::{FORGIVEN, Millis, millis};
@@ -5,23 +7,30 @@ use crate::reputation::{FORGIVEN, Millis, millis};
 const NOW: Millis = 1_800_000_000_000;
 
 /// One process, in whose tables only passwords count.
-struct Tried(Local);
+struct Tried(Local, Mutex<Option<Key>>);
 
 impl Tried {
     fn new() -> Self {
-        Self(Local::new(100_000))
+        Self(Local::new(100_000), Mutex::default())
     }
 
     fn attempt(&self, attempt: Attempt, now: Millis) -> Result<Duration, Throttled> {
+        *self.1.lock().unwrap() = Some(attempt.id);
         judged(self.0.answer(&Question::Attempt(attempt), now))
     }
 
     fn succeeded(&self, attempt: Attempt) {
-        self.0.answer(&Question::Right(attempt), NOW);
+        self.0.answer(&Question::Right(self.last(attempt)), NOW);
     }
 
     fn unanswered(&self, attempt: Attempt) {
-        self.0.answer(&Question::Unjudged(attempt), NOW);
+        self.0.answer(&Question::Unjudged(self.last(attempt)), NOW);
+    }
+
+    /// It is the one that was made last.
+    fn last(&self, attempt: Attempt) -> Attempt {
+        let id = self.1.lock().unwrap().unwrap_or(attempt.id);
+        Attempt { id, ..attempt }
     }
 }
 

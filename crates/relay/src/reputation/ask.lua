@@ -88,8 +88,16 @@ end
 
 if question == 'attempt' or question == 'right' or question == 'unjudged' then
   local forgiven, remembered, of_known = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[7])
-  local from, to = of_known + 1, #KEYS - 1
-  if ARGV[6] == '1' or holds(KEYS[1]) then from, to = 1, of_known end
+  local open, unknown, from, to = KEYS[#KEYS], 1, of_known + 1, #KEYS - 2
+  if question == 'attempt' then
+    if ARGV[6] == '1' or holds(KEYS[1]) then unknown = 0 end
+  else
+    -- It is taken back once, where it was counted; what was not counted here is not.
+    local counted = numbers(open)
+    if counted and counted[2] > now then unknown = counted[1] else unknown, to = 1, of_known end
+    if counted then put(open, 1, unknown, 0) end
+  end
+  if unknown == 0 then from, to = 1, of_known end
 
   -- Wrong passwords that count, and when the next of them is forgiven.
   local function wrong(key)
@@ -114,6 +122,7 @@ if question == 'attempt' or question == 'right' or question == 'unjudged' then
       put(KEYS[1 + index], known[2] + number * forgiven - now, number, known[2])
       first = first or number
     end
+    put(open, forgiven, unknown, now + forgiven)
     return {ATTEMPTED, first}
   end
   for index = from, to do

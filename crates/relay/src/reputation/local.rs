@@ -12,8 +12,8 @@ mod values;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{
-    Accepted, Answer, Attempt, Backend, Bucket, CLOCKS_DIFFER, Count, How, Key, LOGIN_WINDOW, Limit, Millis,
-    PASS_WINDOW, PROOFS, Question, RETRY_WINDOW, Triplet, Unavailable, Weigh, millis,
+    Accepted, Answer, Attempt, Backend, Bucket, CLOCKS_DIFFER, Count, FORGIVEN, How, Key, LOGIN_WINDOW,
+    Limit, Millis, PASS_WINDOW, PROOFS, Question, RETRY_WINDOW, Triplet, Unavailable, Weigh, millis,
 };
 use crate::table::Table;
 use values::{Begun, Known, Messages, Of, Tiers, Wrong};
@@ -64,8 +64,14 @@ struct State {
     /// Those that are, and the domains that have one.
     histories: Of<()>,
     guesses: Tiers<Wrong>,
+    /// Attempts that were counted and may be taken back; whether as those of a known login.
+    open: Of<Option<bool>>,
     logins: Of<()>,
 }
+
+/// What takes long to earn is not removed because its time seems to be over: a clock that is far ahead, at boot or later, would wipe it,
+/// and when it is set right all of it counts again. It goes when there is no more room, the oldest first.
+const NOT_BY_THE_CLOCK: Millis = 0;
 
 /// The tables of one process.
 #[derive(Debug)]
@@ -83,6 +89,7 @@ impl Local {
             beginnings: Table::new(few),
             histories: Table::new(few),
             guesses: Tiers::new(few),
+            open: Table::new(few),
             logins: Table::new(few),
         }))
     }
@@ -236,24 +243,16 @@ impl State {
             if complete {
                 for key in [*key, history.domain] {
                     self.histories
-                        .insert(&key, Known { key, value: () }, expires, now);
+                        .insert(&key, Known { key, value: () }, expires, NOT_BY_THE_CLOCK);
                 }
             } else {
                 let value = Begun { messages, ..begun };
                 self.beginnings
-                    .insert(key, Known { key: *key, value }, expires, now);
+                    .insert(key, Known { key: *key, value }, expires, NOT_BY_THE_CLOCK);
             }
             all &= complete;
         }
         all
-    }
-
-    fn of<'a>(&mut self, attempt: &'a Attempt, now: Millis) -> &'a [Bucket] {
-        if attempt.known || self.logins.get(&attempt.login, now).is_some() {
-            &attempt.of_known
-        } else {
-            &attempt.of_unknown
-        }
     }
 
     fn wrong(&mut self, key: Key, now: Millis) -> Wrong {
@@ -262,7 +261,8 @@ impl State {
     }
 
     fn attempt(&mut self, attempt: &Attempt, now: Millis) -> Answer {
-        let buckets = self.of(attempt, now);
+        let known = attempt.known || self.logins.get(&attempt.login, now).is_some();
+        let buckets = attempt.buckets(known);
         for Bucket { key, most } in buckets {
             if let Some(wait) = self.wrong(*key, now).wait(*most, now) {
                 return Answer::Throttled(wait);
@@ -275,11 +275,16 @@ impl State {
                 .insert(*key, wrong, wrong.are_many(), wrong.expire(), now);
             first.get_or_insert(wrong.passwords);
         }
+        let (key, value) = (attempt.id, Some(known));
+        let expires = now + millis(FORGIVEN);
+        self.open.insert(&key, Known { key, value }, expires, now);
         Answer::Attempted(first.unwrap_or(1))
     }
 
     fn take_back(&mut self, attempt: &Attempt, now: Millis) {
-        for Bucket { key, .. } in self.of(attempt, now) {
+        let counted = self.open.get(&attempt.id, now).and_then(|open| open.value.take());
+        let buckets = counted.map_or(&[][..], |known| attempt.buckets(known));
+        for Bucket { key, .. } in buckets {
             let wrong = self.wrong(*key, now).one_less();
             self.guesses.change(*key, wrong, now);
         }
@@ -287,7 +292,8 @@ impl State {
 
     fn log_in(&mut self, key: Key, now: Millis) {
         let expires = now + millis(LOGIN_WINDOW);
-        self.logins.insert(&key, Known { key, value: () }, expires, now);
+        self.logins
+            .insert(&key, Known { key, value: () }, expires, NOT_BY_THE_CLOCK);
     }
 
     fn knows(&mut self, triplet: Triplet, now: Millis) -> bool {
@@ -335,7 +341,8 @@ impl State {
 
     fn set_proofs(&mut self, key: Key, value: u32, now: Millis) {
         let expires = now + millis(PASS_WINDOW);
-        self.clients.insert(&key, Known { key, value }, expires, now);
+        self.clients
+            .insert(&key, Known { key, value }, expires, NOT_BY_THE_CLOCK);
     }
 }
 

@@ -121,6 +121,8 @@ pub struct Bucket {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Attempt {
+    /// Which one it is: it is taken back once, and where it was counted.
+    pub id: Key,
     /// Under what a success is remembered.
     pub login: Key,
     /// Who asks knows of one.
@@ -131,6 +133,13 @@ pub struct Attempt {
     pub of_unknown: Vec<Bucket>,
 }
 
+impl Attempt {
+    /// What counts.
+    pub(super) fn buckets(&self, known: bool) -> &[Bucket] {
+        if known { &self.of_known } else { &self.of_unknown }
+    }
+}
+
 /// What can be asked. Windows, ages and delays are milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -139,11 +148,11 @@ pub enum Question {
     Weigh(Weigh),
     /// A message was accepted: counts its recipients, and adds to the history of who sent it. Yes where that is complete.
     Accepted(Accepted),
-    /// May a password be tried? It counts as wrong until something else is said.
+    /// May a password be tried? It counts as wrong until something else is said, which may be for [`super::FORGIVEN`].
     Attempt(Attempt),
-    /// The attempt was right.
+    /// The attempt was right. If it was not counted here, nothing is taken back.
     Right(Attempt),
-    /// The attempt could not be judged.
+    /// The attempt could not be judged; the same holds.
     Unjudged(Attempt),
     /// Need the triplet, or its client, not wait any more? Such a one is remembered for longer.
     Knows {

@@ -174,6 +174,7 @@ fn attempt_with(run: &mut Run<'_>, word: &str, attempt: &Attempt, now: Millis) {
     for bucket in attempt.of_known.iter().chain(&attempt.of_unknown) {
         run.key(name("guess", bucket.key)).arg(bucket.most);
     }
+    run.key(name("attempt", attempt.id));
 }
 
 fn kind(limit: Limit) -> &'static str {

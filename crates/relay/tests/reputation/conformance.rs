@@ -31,8 +31,10 @@ pub(crate) async fn all(backend: &impl Backend) {
     wrong_passwords_add_up_and_are_forgiven_one_by_one(backend).await;
     who_logged_in_before_is_counted_apart(backend).await;
     what_could_not_be_judged_is_taken_back(backend).await;
+    an_attempt_is_taken_back_once_and_where_it_was_counted(backend).await;
     clocks_may_differ_a_little(backend).await;
     a_clock_that_is_set_back_blocks_nobody(backend).await;
+    a_clock_that_was_far_ahead_took_nothing_away(backend).await;
 }
 
 async fn ask(backend: &impl Backend, question: Question, now: Millis) -> Answer {
@@ -328,6 +330,7 @@ fn attempt(name: &str, known: bool) -> Attempt {
         most,
     };
     Attempt {
+        id: Key::new("suite attempt", &[name]),
         login: Key::new("suite login", &[name]),
         known,
         of_known: vec![bucket("address", 3)],
@@ -430,4 +433,101 @@ async fn a_clock_that_is_set_back_blocks_nobody(backend: &impl Backend) {
         assert_eq!(ask(backend, guess.clone(), year).await, Answer::Attempted(wrong));
     }
     assert_eq!(ask(backend, guess, 0).await, Answer::Attempted(1));
+}
+
+async fn a_clock_that_was_far_ahead_took_nothing_away(backend: &impl Backend) {
+    let ahead = 400 * 24 * HOUR;
+    let one = triplet("ahead", "a");
+    let raised = |name: &str| {
+        Question::Weigh(Weigh {
+            counts: vec![count(Limit::Sender, name, 1, How::Take)],
+            histories: vec![Key::new("suite domain", &["ahead"])],
+            factor: 10,
+            proven: false,
+        })
+    };
+    let earn = async |name: &str, now| {
+        let client = triplet(name, "a").client;
+        assert_eq!(ask(backend, Question::Prove { client }, now).await, Answer::Yes);
+        let right = Question::Right(attempt(name, false));
+        assert_eq!(ask(backend, right, now).await, Answer::Yes);
+        ask(backend, accepted(&[], name, false), now).await;
+        ask(backend, accepted(&[], name, false), now + DELAY).await
+    };
+    assert_eq!(earn("ahead", 0).await, Answer::Yes);
+    // As long as it is ahead nobody is known.
+    assert_eq!(knows(backend, one, ahead).await, Answer::No);
+    assert_eq!(ask(backend, raised("ahead"), ahead).await, Answer::Yes);
+    let answer = ask(backend, raised("ahead"), ahead).await;
+    assert!(matches!(answer, Answer::Over { per_hour: 1, .. }), "{answer:?}");
+    assert_eq!(earn("others ahead", ahead).await, Answer::Yes);
+    // It is set right.
+    let now = 2 * DELAY;
+    assert_eq!(knows(backend, one, now).await, Answer::Yes);
+    for _ in 0..10 {
+        assert_eq!(ask(backend, raised("set right"), now).await, Answer::Yes);
+    }
+    for wrong in 1..=3 {
+        // As one who has logged in: the network takes two.
+        let again = Question::Attempt(attempt("ahead", false));
+        assert_eq!(ask(backend, again, now).await, Answer::Attempted(wrong));
+    }
+}
+
+async fn an_attempt_is_taken_back_once_and_where_it_was_counted(backend: &impl Backend) {
+    let number = |number: &str| Attempt {
+        id: Key::new("suite attempt", &["once", number]),
+        ..attempt("once", false)
+    };
+    let try_it = async |id: &str, now| ask(backend, Question::Attempt(number(id)), now).await;
+    let right = async |id: &str, now| {
+        let told = ask(backend, Question::Right(number(id)), now).await;
+        assert_eq!(told, Answer::Yes);
+    };
+    // Two at a time; the first that is right makes the login known, and the second was counted before.
+    assert_eq!(try_it("1", 0).await, Answer::Attempted(1));
+    assert_eq!(try_it("2", 0).await, Answer::Attempted(2));
+    right("1", 0).await;
+    right("2", 0).await;
+    // Nothing is left of the address; he is known now.
+    let late = millis(LOGIN_WINDOW);
+    assert_eq!(try_it("3", 1).await, Answer::Attempted(1));
+    // It is wrong. What is told again, or was never counted, takes nothing of it.
+    right("1", 2).await;
+    right("never", 2).await;
+    assert_eq!(try_it("4", 3).await, Answer::Attempted(2));
+    // Told late, it is still taken back; when it would be forgiven, no more.
+    right("4", millis(FORGIVEN) - 1).await;
+    assert_eq!(try_it("5", millis(FORGIVEN) - 1).await, Answer::Attempted(2));
+    right("5", 2 * millis(FORGIVEN)).await;
+    // Whoever did not log in for long is counted with his network again, of which nothing is left.
+    for wrong in 1..=2 {
+        let again = ask(backend, Question::Attempt(number("6")), 2 * late).await;
+        assert_eq!(again, Answer::Attempted(wrong));
+    }
+}
+
+#[tokio::test]
+async fn the_network_is_not_left_with_a_guess_of_who_logged_in() {
+    network_is_left_with_nothing(&Local::new(1000)).await;
+}
+
+pub(crate) async fn network_is_left_with_nothing(backend: &impl Backend) {
+    let of = |name: &str, id: &str| Attempt {
+        id: Key::new("suite attempt", &["network", name, id]),
+        of_unknown: vec![Bucket {
+            key: Key::new("suite guess", &["one network"]),
+            most: 2,
+        }],
+        ..attempt(name, false)
+    };
+    for id in ["1", "2"] {
+        let made = ask(backend, Question::Attempt(of("owner of both", id)), 0).await;
+        assert!(matches!(made, Answer::Attempted(_)), "{made:?}");
+    }
+    for id in ["1", "2"] {
+        ask(backend, Question::Right(of("owner of both", id)), 0).await;
+    }
+    let other = ask(backend, Question::Attempt(of("neighbour", "1")), 0).await;
+    assert_eq!(other, Answer::Attempted(1), "both were right");
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +10,7 @@ use postern_relay::events::{Events, unix_millis};
 use postern_relay::reputation::hourly::{Hourly, Proof, Who, within};
 use postern_relay::reputation::local::Local;
 use postern_relay::reputation::shared::{Asked, Reply, Shared};
-use postern_relay::reputation::{Answer, Reputation};
+use postern_relay::reputation::{Answer, Key, Question, Reputation};
 use postern_relay::throttle;
 use postern_sandbox::packet::{Connection, Listener};
 use postern_sandbox::seqpacket;
@@ -20,6 +21,8 @@ use tokio::task::JoinHandle;
 struct Proxy {
     path: PathBuf,
     memory: Arc<Mutex<Arc<Local>>>,
+    /// It ends over each outcome of a login.
+    deaf: Arc<AtomicBool>,
     serving: JoinHandle<()>,
     _directory: TempDir,
 }
@@ -33,15 +36,18 @@ impl Proxy {
             .expect("a socket");
         let memory = Arc::new(Mutex::new(Arc::new(Local::new(1000))));
         let shared = memory.clone();
+        let deaf = Arc::new(AtomicBool::new(false));
+        let is_deaf = deaf.clone();
         let serving = tokio::spawn(async move {
             while let Ok(connection) = listener.accept().await {
                 // One connection after the other, so that none outlives the loop.
-                while answer(&connection, &shared).await.is_some() {}
+                while answer(&connection, &shared, &is_deaf).await.is_some() {}
             }
         });
         Self {
             path,
             memory,
+            deaf,
             serving,
             _directory: directory,
         }
@@ -60,10 +66,13 @@ impl Proxy {
     }
 }
 
-async fn answer(connection: &Connection, memory: &Mutex<Arc<Local>>) -> Option<()> {
+async fn answer(connection: &Connection, memory: &Mutex<Arc<Local>>, deaf: &AtomicBool) -> Option<()> {
     let mut buffer = vec![0; 4096];
     let packet = connection.recv(&mut buffer).await.ok()?;
     let asked: Asked = serde_json::from_slice(&buffer[..packet.len]).ok()?;
+    if matches!(asked.remembered, Question::Right(_)) && deaf.load(Ordering::Relaxed) {
+        return None;
+    }
     let memory = memory.lock().expect("no thread panicked").clone();
     let answer = memory.answer(&asked.remembered, unix_millis(SystemTime::now()));
     let reply = serde_json::to_vec(&Reply::Answer(answer)).expect("JSON");
@@ -94,6 +103,31 @@ async fn wrong_passwords_at_one_gateway_count_at_the_other() {
     // Alone, it knows of none: what was not let through was no guess.
     let delay = throttle::attempt(&second, &guesser).await;
     assert_eq!(delay, Ok(Duration::from_secs(2)));
+}
+
+#[tokio::test]
+async fn a_right_login_that_could_not_be_told_is_told_when_the_other_answers_again() {
+    let proxy = Proxy::start();
+    let gateway = gateway(&proxy.path);
+    let login = throttle::from("192.0.2.1".parse().expect("an address"));
+    throttle::attempt(&gateway, &login).await.expect("there is room");
+    let wrong = || {
+        let memory = proxy.memory.lock().expect("no thread panicked").clone();
+        let [.., guesses, _] = memory.tables(unix_millis(SystemTime::now()));
+        guesses.iter().map(|one| one.value[1]).sum::<u64>()
+    };
+    proxy.deaf.store(true, Ordering::Relaxed);
+    throttle::succeeded(&gateway, login).await;
+    assert_eq!(wrong(), 2, "of the address and of the network");
+    proxy.deaf.store(false, Ordering::Relaxed);
+    let told = tokio::time::timeout(Duration::from_mins(1), async {
+        while wrong() > 0 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let client = Key::new("whatever is asked next", &[]);
+            gateway.ask(Question::Prove { client }).await;
+        }
+    });
+    told.await.expect("it is told");
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ async fn a_real_server() {
     let valkey = Valkey::start(server.settings());
     connected(&valkey).await;
     conformance::all(&valkey).await;
+    conformance::network_is_left_with_nothing(&valkey).await;
 }
 
 #[tokio::test]

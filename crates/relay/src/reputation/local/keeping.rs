@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 
 use super::values::{Begun, Known, Messages, Of, Tiers, Wrong};
-use super::{Kept, Local, Tables};
+use super::{Kept, Local, NOT_BY_THE_CLOCK, Tables};
 use crate::reputation::{HOUR, Key, LOGIN_WINDOW, Millis, PASS_WINDOW, RETRY_WINDOW, millis};
 
 impl Local {
-    /// What is remembered at `now`.
+    /// What is remembered at `now`, and what of the earned seems to be over by then.
     pub fn tables(&self, now: Millis) -> Tables {
         let state = self.state();
         let nothing = |(): &()| [0, 0];
@@ -23,19 +23,19 @@ impl Local {
         [
             kept(&state.waiting, now, |since| [*since, 0]),
             kept(&state.passed, now, nothing),
-            kept(&state.clients, now, |proofs| [u64::from(*proofs), 0]),
+            kept(&state.clients, NOT_BY_THE_CLOCK, |proofs| [u64::from(*proofs), 0]),
             messages(addresses),
             messages(networks),
             messages(senders),
             messages(recipients),
-            kept(&state.beginnings, now, |begun| {
+            kept(&state.beginnings, NOT_BY_THE_CLOCK, |begun| {
                 [begun.first, u64::from(begun.messages)]
             }),
-            kept(&state.histories, now, nothing),
+            kept(&state.histories, NOT_BY_THE_CLOCK, nothing),
             all_kept(state.guesses.tables(), now, |wrong| {
                 [wrong.forgiven, u64::from(wrong.passwords)]
             }),
-            kept(&state.logins, now, nothing),
+            kept(&state.logins, NOT_BY_THE_CLOCK, nothing),
         ]
     }
 
@@ -58,14 +58,18 @@ impl Local {
         ] = tables;
         let low = |number: u64| u32::try_from(number & u64::from(u32::MAX)).unwrap_or(u32::MAX);
         let (retry, pass, login) = (millis(RETRY_WINDOW), millis(PASS_WINDOW), millis(LOGIN_WINDOW));
-        fill(&mut state.waiting, waiting, retry, now, |[since, _]| {
+        let forget = now;
+        fill(&mut state.waiting, waiting, retry, (now, forget), |[since, _]| {
             since.min(now)
         });
-        fill(&mut state.passed, passed, pass, now, |_| ());
-        fill(&mut state.clients, clients, pass, now, |[proofs, _]| low(proofs));
+        fill(&mut state.passed, passed, pass, (now, forget), |_| ());
+        let forget = NOT_BY_THE_CLOCK;
+        fill(&mut state.clients, clients, pass, (now, forget), |[proofs, _]| {
+            low(proofs)
+        });
         let lists = [addresses, networks, senders, recipients];
         for (tiers, list) in state.messages.iter_mut().zip(lists) {
-            for (kept, expires) in live(list, 2 * millis(HOUR), now) {
+            for (kept, expires) in live(list, 2 * millis(HOUR), (now, now)) {
                 let [began, both] = kept.value;
                 let value = Messages {
                     began,
@@ -81,14 +85,14 @@ impl Local {
             &mut state.beginnings,
             beginnings,
             pass,
-            now,
+            (now, forget),
             |[first, messages]| Begun {
                 first: first.min(now),
                 messages: low(messages),
             },
         );
-        fill(&mut state.histories, histories, pass, now, |_| ());
-        for (kept, expires) in live(guesses, retry, now) {
+        fill(&mut state.histories, histories, pass, (now, forget), |_| ());
+        for (kept, expires) in live(guesses, retry, (now, now)) {
             let [forgiven, passwords] = kept.value;
             let value = Wrong {
                 passwords: low(passwords),
@@ -100,7 +104,7 @@ impl Local {
                     .insert(kept.key, value, value.are_many(), expires, now);
             }
         }
-        fill(&mut state.logins, logins, login, now, |_| ());
+        fill(&mut state.logins, logins, login, (now, forget), |_| ());
     }
 }
 
@@ -122,20 +126,30 @@ fn all_kept<V>(tables: [&Of<V>; 2], now: Millis, value: impl Fn(&V) -> [u64; 2])
     seldom.chain(often).collect()
 }
 
-/// What has not expired, and until when it holds, which is not longer than `longest`.
-fn live(kept: Vec<Kept>, longest: Millis, now: Millis) -> impl Iterator<Item = (Kept, Millis)> {
-    let live = kept.into_iter().filter(move |kept| kept.expires > now);
+/// What has not expired at `forget`, and until when it holds, which is not longer than `longest` from now.
+fn live(
+    kept: Vec<Kept>,
+    longest: Millis,
+    (now, forget): (Millis, Millis),
+) -> impl Iterator<Item = (Kept, Millis)> {
+    let live = kept.into_iter().filter(move |kept| kept.expires > forget);
     live.map(move |kept| (kept, kept.expires.min(now + longest)))
 }
 
-fn fill<V>(table: &mut Of<V>, list: Vec<Kept>, longest: Millis, now: Millis, value: impl Fn([u64; 2]) -> V) {
-    for (kept, expires) in live(list, longest, now) {
+fn fill<V>(
+    table: &mut Of<V>,
+    list: Vec<Kept>,
+    longest: Millis,
+    (now, forget): (Millis, Millis),
+    value: impl Fn([u64; 2]) -> V,
+) {
+    for (kept, expires) in live(list, longest, (now, forget)) {
         if table.get(&kept.key, now).is_none() {
             let known = Known {
                 key: kept.key,
                 value: value(kept.value),
             };
-            table.insert(&kept.key, known, expires, now);
+            table.insert(&kept.key, known, expires, forget);
         }
     }
 }

@@ -39,6 +39,7 @@ fn attempt(name: &str) -> Attempt {
         most: 6,
     };
     Attempt {
+        id: Key::new("attempt", &[name]),
         login: Key::new("login", &[name]),
         known: false,
         of_known: vec![bucket],
@@ -155,9 +156,55 @@ fn what_was_kept_is_known_again_and_no_longer_than_before() {
     third.restore(first.tables(now), late);
     assert_eq!(
         third.len()[..4],
-        [0, 1, 1, 0],
-        "what has expired meanwhile is not taken in"
+        [0, 1, 2, 0],
+        "what has expired meanwhile is not taken in, unless it was earned"
     );
+}
+
+#[test]
+fn a_start_with_a_clock_that_is_far_ahead_wipes_nothing_that_was_earned() {
+    let (first, second, third) = (Local::new(100), Local::new(100), Local::new(100));
+    let prove = |from: &str| Question::Prove {
+        client: triplet(from).client,
+    };
+    first.answer(&prove("client"), HOUR);
+    first.answer(&Question::Right(attempt("user")), HOUR);
+    first.answer(&accepted("good"), HOUR);
+    assert_eq!(first.answer(&accepted("good"), HOUR + 1), Answer::Yes);
+    first.answer(&accepted("new"), HOUR);
+    let ahead = HOUR + 400 * 24 * HOUR;
+    second.restore(first.tables(HOUR + 2), ahead);
+    // As long as it is ahead nobody is known, and others are learned.
+    assert_eq!(second.answer(&see("client"), ahead), Answer::Wait(DELAY));
+    second.answer(&prove("other"), ahead);
+    second.answer(&Question::Right(attempt("other")), ahead);
+    second.answer(&accepted("other"), ahead);
+    second.answer(&accepted("other"), ahead + 1);
+    let (at, now) = (ahead + HOUR, 2 * HOUR);
+    third.restore(second.tables(at), now);
+    for local in [&second, &third] {
+        assert_eq!(local.answer(&see("client"), now), Answer::Yes);
+        let mut known = Question::Attempt(attempt("user"));
+        local.add_what_is_known(&mut known, now);
+        assert!(matches!(known, Question::Attempt(Attempt { known: true, .. })));
+        assert_eq!(local.answer(&accepted("good"), now), Answer::Yes);
+        assert_eq!(local.answer(&accepted("new"), now), Answer::Yes, "its second");
+    }
+}
+
+#[test]
+fn what_is_over_makes_room() {
+    let local = Local::new(8);
+    for number in 0..100 {
+        let name = number.to_string();
+        local.answer(&accepted(&name), HOUR);
+        local.answer(&accepted(&name), HOUR + 1);
+        local.answer(&Question::Right(attempt(&name)), HOUR);
+        let client = Key::new("c", &[&name]);
+        local.answer(&Question::Prove { client }, HOUR);
+    }
+    let len = local.len();
+    assert_eq!((len[2], len[7], len[8], len[10]), (8, 2, 2, 2), "{len:?}");
 }
 
 #[test]
