@@ -92,7 +92,7 @@ impl Server {
 
     async fn scan(&self, message: &ToScan, memory: &OwnedFd) -> Outcome {
         let unusable = |error: &dyn std::fmt::Display| Outcome::NoAnswer(error.to_string());
-        let mut findings = known(&message.unscanned.evidence, &self.tools.enabled);
+        let mut findings = known(&message.unscanned.evidence);
         // It was taken once, whatever the largest is now.
         let memory = match memfd::map(memory, u64::MAX) {
             Ok(memory) => memory,
@@ -171,15 +171,24 @@ impl Server {
 }
 
 /// What was found when the message was taken. Of what another version of this program has found, and this one cannot read, it is
-/// known that it did not stand against the message; it may have marked it, so that it does now. All scanners that are not
-/// known to have answered are asked.
-fn known(evidence: &str, enabled: &[CheckName]) -> Vec<Finding> {
+/// known that it did not stand against the message; it may have marked it, so that it does now. A scanner whose finding cannot
+/// be read has not answered, and none has where it cannot be told whose that is: also one that has been switched off since.
+fn known(evidence: &str) -> Vec<Finding> {
     let all: Vec<serde_json::Value> = serde_json::from_str(evidence).unwrap_or_default();
-    let read = |one: &serde_json::Value| Finding::deserialize(one).ok();
-    let mut findings: Vec<Finding> = all.iter().filter_map(read).collect();
-    if !all.is_empty() && findings.len() == all.len() {
+    let (mut findings, mut unread) = (Vec::new(), Vec::new());
+    for one in &all {
+        match Finding::deserialize(one) {
+            Ok(finding) => findings.push(finding),
+            Err(_) => unread.push(
+                one.get("check")
+                    .and_then(|name| CheckName::deserialize(name).ok()),
+            ),
+        }
+    }
+    if !all.is_empty() && unread.is_empty() {
         return findings;
     }
+    let anybodys = all.is_empty() || unread.contains(&None);
     let what = "what was found when it was taken cannot be read".to_owned();
     let found = |check, observation| Finding {
         check,
@@ -188,7 +197,7 @@ fn known(evidence: &str, enabled: &[CheckName]) -> Vec<Finding> {
         millis: 0,
     };
     let scanners = CHECKS.iter().filter(|check| check.phase == Phase::Content);
-    for check in scanners.filter(|check| enabled.contains(&check.name)) {
+    for check in scanners.filter(|check| anybodys || unread.contains(&Some(check.name))) {
         if !findings.iter().any(|finding| finding.check == check.name) {
             findings.push(found(check.name, Observation::NoAnswer));
         }
@@ -269,16 +278,15 @@ mod tests {
             finding(CheckName::Virus, Observation::NoAnswer),
         ];
         let whole = serde_json::to_string(&silent).unwrap();
-        assert_eq!(known(&whole, &scanners), silent);
+        assert_eq!(known(&whole), silent);
         let names = |findings: &[Finding]| missing(findings).collect::<Vec<_>>();
         for unreadable in ["", "[]", "[1]", "{}"] {
-            let found = known(unreadable, &scanners);
+            let found = known(unreadable);
             assert_eq!(names(&found), scanners, "{unreadable}");
         }
-        assert_eq!(names(&known("[1]", &[CheckName::Virus])), [CheckName::Virus]);
         // Of another version: one finding that this one does not know.
         let partly = whole.replace("\"no-answer\"", "\"asleep\"");
-        let mut found = known(&partly, &scanners);
+        let mut found = known(&partly);
         assert_eq!(names(&found), [CheckName::Virus]);
         replace(&mut found, vec![finding(CheckName::Virus, Observation::Clean)]);
         let config = Config::parse("t", CONFIGURATION, "/".into(), None).unwrap();
